@@ -1,0 +1,61 @@
+# Two commands matter: `make reproduce` and `make test`. Everything runs in .venv, made on first use.
+PYTHON ?= python3
+CORES  ?= all
+CONFIG ?= workflow/config/default.yaml
+
+VENV      := .venv
+BIN       := $(VENV)/bin
+INSTALLED := $(VENV)/.installed
+SNAKEMAKE := $(BIN)/snakemake --cores $(CORES)
+
+.PHONY: help reproduce smoke report test lint bench lock derived clean distclean
+
+help: ## list the targets
+	@sed -n 's/^\([a-z]*\):.*## /\1\t/p' $(MAKEFILE_LIST) | expand -t 12
+
+reproduce: $(INSTALLED) ## recompute the paper's simulated results: figures, claims table, report
+	$(SNAKEMAKE) --configfile $(CONFIG)
+	@test results/report.html -nt results/tables/claims.md || $(MAKE) --no-print-directory report
+	@cat results/tables/claims.md
+
+smoke: $(INSTALLED) ## the whole chain on a tiny synthetic workload: no network, under a minute
+	$(SNAKEMAKE) smoke
+
+report: $(INSTALLED) ## write results/report.html from the results that are there
+	$(BIN)/snakemake --configfile $(CONFIG) --report results/report.html
+
+test: $(INSTALLED) ## run all tests
+	$(BIN)/python -m pytest
+
+lint: $(INSTALLED) ## style, types and workflow checks
+	$(BIN)/ruff check .
+	$(BIN)/ruff format --check .
+	$(BIN)/mypy
+	$(BIN)/snakefmt --check Snakefile workflow
+	$(BIN)/snakemake --lint
+	$(BIN)/python -m marconi_core.derived
+
+bench: $(INSTALLED) ## time the simulator beside the reference's CPU seconds
+	$(BIN)/python benchmarks/bench.py
+
+lock: ## resolve pyproject.toml into requirements.lock (hashes; Linux, macOS, Windows; Python 3.11+)
+	test -x .tools/bin/uv || { $(PYTHON) -m venv .tools && .tools/bin/python -m pip install --quiet uv; }
+	.tools/bin/uv pip compile pyproject.toml --extra dev --universal --python-version 3.11 \
+	    --generate-hashes --no-annotate --quiet --custom-compile-command 'make lock' \
+	    --output-file requirements.lock
+
+derived: $(INSTALLED) ## regenerate the files derived from code (schema, option table, environments)
+	$(BIN)/python -m marconi_core.derived --write
+
+clean: ## delete everything that is computed
+	rm -rf results .snakemake
+
+distclean: clean ## delete the environment and all caches too
+	rm -rf $(VENV) .tools .pytest_cache .mypy_cache .ruff_cache .hypothesis
+
+$(INSTALLED): requirements.lock pyproject.toml
+	@$(PYTHON) -c 'import sys; sys.version_info >= (3, 11) or sys.exit("Python 3.11 or newer is needed: make PYTHON=python3.11 ...")'
+	test -x $(BIN)/python || $(PYTHON) -m venv $(VENV)
+	$(BIN)/python -m pip install --quiet --require-hashes -r requirements.lock
+	$(BIN)/python -m pip install --quiet --no-deps --no-build-isolation --editable .
+	@touch $@

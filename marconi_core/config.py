@@ -1,0 +1,278 @@
+"""The whole configuration of the workflow, checked before anything runs.
+
+`load_config` turns a YAML file or a mapping into a frozen `Config`, or raises one `ConfigError`
+that names every wrong key by its dotted path, suggests the nearest valid one, and says what to
+write. ``workflow/config/README.md`` lists every option; its table is derived from these models.
+"""
+
+import os
+from collections.abc import Iterable, Iterator, Mapping, Sequence
+from pathlib import Path
+from typing import Annotated, Any, Literal, NamedTuple, Self
+
+import yaml
+from pydantic import (
+    BaseModel,
+    ConfigDict,
+    Field,
+    ValidationError,
+    field_validator,
+    model_validator,
+)
+
+from marconi_core.config_errors import OPTIONS, explain, unknown
+from marconi_core.errors import ConfigError, MarconiError
+from marconi_core.models import load_model
+from marconi_core.policies import POLICIES
+from marconi_core.roles import Role
+from marconi_core.traces.arrivals import PoissonArrivals, TypingArrivals
+from marconi_core.traces.sources import SOURCES, Source, validate_params
+
+DATASET_NAME = r"[a-z][a-z0-9_]*"
+COMPARED_POLICIES = ("vllm_plus", "sglang_plus", "marconi")  # by the figures and claims
+
+Rate = Annotated[float, Field(gt=0)]
+Bytes = Annotated[float, Field(gt=0)]
+Alpha = Annotated[float, Field(ge=0)]
+
+
+class _Section(BaseModel):
+    """A part of the configuration: unknown keys are errors, values cannot change."""
+
+    model_config = ConfigDict(extra="forbid", frozen=True)
+
+
+class TypingGrid(_Section):
+    """Users who type: one trace per session rate."""
+
+    kind: Literal["typing"] = Field(description="turns arrive after the user has typed them")
+    sessions_per_second: tuple[Rate, ...] = Field(
+        min_length=1, description="session rates, one trace each", examples=[[0.5, 1, 2]]
+    )
+    words_per_minute: float = Field(90, gt=0, description="typing speed")
+
+    def arrivals(self) -> Iterator[TypingArrivals]:
+        """Yield the arrival process of each trace of the grid."""
+        for rate in self.sessions_per_second:
+            yield TypingArrivals(sessions_per_second=rate, words_per_minute=self.words_per_minute)
+
+
+class PoissonGrid(_Section):
+    """Agents that act: one trace per session rate and mean response time."""
+
+    kind: Literal["poisson"] = Field(description="turns arrive after a Poisson-drawn think time")
+    sessions_per_second: tuple[Rate, ...] = Field(
+        min_length=1, description="session rates", examples=[[0.5, 1, 2]]
+    )
+    mean_response_time: tuple[Rate, ...] = Field(
+        min_length=1, description="mean seconds between two turns", examples=[[5, 7.5, 10]]
+    )
+    seed: int = Field(42, ge=0, description="seed of the think times")
+
+    def arrivals(self) -> Iterator[PoissonArrivals]:
+        """Yield the arrival process of each trace of the grid."""
+        for rate in self.sessions_per_second:
+            for mean in self.mean_response_time:
+                yield PoissonArrivals(
+                    sessions_per_second=rate, mean_response_time=mean, seed=self.seed
+                )
+
+
+class DatasetConfig(_Section):
+    """One data set: where its sessions come from, how they arrive, which caches they meet."""
+
+    source: str = Field(description="reader of the data set", examples=["sharegpt"])
+    params: dict[str, Any] = Field(
+        default_factory=dict, description="options of the reader, such as `path` of local files"
+    )
+    sessions: int = Field(ge=1, description="number of sessions", examples=[100])
+    arrivals: TypingGrid | PoissonGrid = Field(
+        discriminator="kind",
+        description="how requests arrive",
+        examples=[{"kind": "typing", "sessions_per_second": [0.5, 1]}],
+    )
+    capacities_bytes: tuple[Bytes, ...] = Field(
+        min_length=1, description="cache sizes in bytes", examples=[[1e9, 4e9]]
+    )
+    bootstrap_multiplier: int = Field(
+        5,
+        ge=1,
+        description="alpha is tuned when this many times the requests before the first eviction "
+        "have been seen",
+    )
+    paper_dataset: Literal["lmsys", "sharegpt", "swebench"] | None = Field(
+        None, description="data set of the paper that this one is, or stands in for"
+    )
+    optional: bool = Field(
+        False, description="leave the data set out, and say so, when it cannot be had"
+    )
+    trace_dir: str | None = Field(
+        None,
+        description="folder of ready JSONL traces in the paper's format, named "
+        "`DATASET_sps=..._nums=....jsonl`; replaces `source` as origin of the requests",
+    )
+
+    @field_validator("source")
+    @classmethod
+    def _known_source(cls, source: str) -> str:
+        if source not in SOURCES:
+            raise ValueError(unknown("source", source, SOURCES))
+        return source
+
+    @model_validator(mode="after")
+    def _valid_params(self) -> Self:
+        if "sessions" in self.params:
+            raise ValueError("params: `sessions` is an option of the data set, one level up")
+        try:
+            validate_params(self.reader, self.reader_params)
+        except ConfigError as error:
+            raise ValueError(f"params: {error}") from None
+        return self
+
+    @property
+    def reader(self) -> Source:
+        """The reader that `source` names."""
+        return SOURCES[self.source]
+
+    @property
+    def reader_params(self) -> dict[str, Any]:
+        """Options for the reader."""
+        return {**self.params, "sessions": self.sessions}
+
+    @property
+    def files_needed(self) -> tuple[str, ...]:
+        """Registered files that have to be fetched first: none where the user gives a path."""
+        return () if self.trace_dir or self.params.get("path") else self.reader.files_needed
+
+    @property
+    def needs_tokenizer(self) -> bool:
+        """Whether requests are made from text."""
+        return self.trace_dir is None and self.reader.needs_tokenizer
+
+    @property
+    def stand_in(self) -> bool:
+        """Whether the data only stands in for `paper_dataset`."""
+        if self.trace_dir is not None:
+            return False
+        replaced = self.reader.stand_in_for is not None and not self.params.get("path")
+        return replaced or self.source != self.paper_dataset
+
+
+class Config(_Section):
+    """The whole configuration."""
+
+    results_dir: str = Field("results", description="folder for everything that is computed")
+    data_dir: str = Field("results/data", description="folder for data that is fetched")
+    data_mirror: str | None = Field(
+        None, description="folder tried before the network for every file; need not exist"
+    )
+    model: str = Field(
+        "paper_7b",
+        description="model whose FLOPs and bytes are counted: a registered name, a JSON file with "
+        "the five numbers of the paper's formulas, or a Hugging Face `config.json`",
+    )
+    policies: tuple[str, ...] = Field(
+        COMPARED_POLICIES,
+        description="policies to simulate, at least the default ones, which the figures compare",
+    )
+    alphas: tuple[Alpha, ...] = Field(
+        tuple(tenths / 10 for tenths in range(21)),
+        min_length=1,
+        description="alphas that Marconi's tuner tries and that `oracle` keeps from start to end",
+    )
+    datasets: dict[Annotated[str, Field(pattern=f"^{DATASET_NAME}$")], DatasetConfig] = Field(
+        min_length=1, description="data sets by name; the name starts every trace's name"
+    )
+
+    @field_validator("policies")
+    @classmethod
+    def _known_policies(cls, policies: tuple[str, ...]) -> tuple[str, ...]:
+        for policy in policies:
+            if policy not in POLICIES:
+                raise ValueError(unknown("policy", policy, POLICIES))
+        if missing := [policy for policy in COMPARED_POLICIES if policy not in policies]:
+            raise ValueError(f"add {', '.join(missing)}: the figures and claims compare them")
+        return policies
+
+    @field_validator("model")
+    @classmethod
+    def _known_model(cls, model: str) -> str:
+        try:
+            load_model(model)
+        except MarconiError as error:
+            raise ValueError(str(error)) from None
+        return model
+
+    @property
+    def mirror(self) -> Path | None:
+        """The folder `data_mirror`, if it is there."""
+        path = Path(self.data_mirror) if self.data_mirror else None
+        return path if path and path.is_dir() else None
+
+    def roles(self, datasets: Iterable[str]) -> list[Role]:
+        """Return the roles of the named data sets in figures and claims."""
+        return [
+            Role(name, self.datasets[name].paper_dataset, self.datasets[name].stand_in)
+            for name in datasets
+        ]
+
+    def traces(self, datasets: Sequence[str] | None = None) -> "list[TraceSpec]":
+        """Return the traces of the named data sets (default: of all), in configuration order."""
+        return [
+            TraceSpec(f"{name}_{arrivals.label}_nums={dataset.sessions}", name, arrivals)
+            for name, dataset in self.datasets.items()
+            if datasets is None or name in datasets
+            for arrivals in dataset.arrivals.arrivals()
+        ]
+
+    def trace(self, name: str) -> "TraceSpec":
+        """Return the trace of that name.
+
+        Raises:
+            ConfigError: the configuration has no such trace.
+        """
+        specs = {spec.name: spec for spec in self.traces()}
+        if name not in specs:
+            raise ConfigError(unknown("trace", name, specs))
+        return specs[name]
+
+
+class TraceSpec(NamedTuple):
+    """One trace of the grid: a data set at one arrival rate."""
+
+    name: str
+    dataset: str
+    arrivals: TypingArrivals | PoissonArrivals
+
+
+def load_config(source: str | os.PathLike[str] | Mapping[str, Any]) -> Config:
+    """Check a configuration.
+
+    Args:
+        source: a YAML file, or its content as a mapping.
+
+    Raises:
+        ConfigError: the file cannot be read, or keys or values are wrong. The message has one line
+            per mistake: dotted key, what is wrong, and what to write instead.
+    """
+    if isinstance(source, Mapping):
+        where, content = "configuration", dict(source)
+    else:
+        where, content = str(source), _read_yaml(Path(source))
+    try:
+        return Config.model_validate(content)
+    except ValidationError as error:
+        lines = [explain(detail, Config) for detail in error.errors(include_url=False)]
+        raise ConfigError("\n".join(f"{where}: {line}" for line in lines)) from None
+
+
+def _read_yaml(path: Path) -> dict[str, Any]:
+    try:
+        content = yaml.safe_load(path.read_text(encoding="utf-8"))
+    except OSError as error:
+        raise ConfigError(f"{path}: cannot read the configuration: {error.strerror}") from None
+    except yaml.YAMLError as error:
+        raise ConfigError(f"{path}: not valid YAML: {error}") from None
+    if not isinstance(content, dict):
+        raise ConfigError(f"{path}: expected `key: value` lines, see {OPTIONS}")
+    return content

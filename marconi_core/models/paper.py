@@ -1,0 +1,57 @@
+"""The paper's description of a hybrid model: five integers."""
+
+from typing import NamedTuple
+
+from marconi_core.models import flops
+
+
+class Geometry(NamedTuple):
+    """What the paper's formulas know of a model; passed to compiled code as it is.
+
+    Attributes:
+        num_ssm_layers: Mamba layers.
+        num_attn_layers: attention layers.
+        num_mlp_layers: MLP layers.
+        d: model width.
+        n: SSM state dimension.
+    """
+
+    num_ssm_layers: int
+    num_attn_layers: int
+    num_mlp_layers: int
+    d: int
+    n: int
+
+    @property
+    def state_bytes(self) -> int:
+        """Bytes of one cached node's SSM states, all layers."""
+        return self.num_ssm_layers * flops.state_bytes(self.d, self.n)
+
+    @property
+    def kv_bytes(self) -> int:
+        """Bytes of one token's KVs, all layers."""
+        return self.num_attn_layers * flops.kv_bytes(self.d)
+
+
+class FlopsSaved(NamedTuple):
+    """FLOPs of prefill that hits made unnecessary, per layer kind; exact integers."""
+
+    mamba: int
+    attn: int
+    mlp: int
+
+    @property
+    def total(self) -> int:
+        return self.mamba + self.attn + self.mlp
+
+
+def flops_saved(geometry: Geometry, skipped: list[int]) -> FlopsSaved:
+    """Return what prefills of `skipped` tokens (one entry a request) would have cost."""
+    total = sum(skipped)
+    squares = sum(tokens * tokens for tokens in skipped)
+    d, n = geometry.d, geometry.n
+    return FlopsSaved(
+        mamba=geometry.num_ssm_layers * flops.mamba_flops(total, d, n),
+        attn=geometry.num_attn_layers * (8 * total * d * d + 4 * squares * d),
+        mlp=geometry.num_mlp_layers * flops.mlp_flops(total, d),
+    )

@@ -1,0 +1,45 @@
+"""What a result row must carry to be traced back: a digest of the code that made it, and versions."""
+
+import ast
+import hashlib
+import platform
+from functools import lru_cache
+from importlib.metadata import PackageNotFoundError, version
+from pathlib import Path
+
+import marconi_core
+
+PACKAGE_ROOT = Path(marconi_core.__file__).parent
+
+
+@lru_cache
+def code_digest(*parts: str) -> str:
+    """Return a hex digest of the syntax trees of the named parts of `marconi_core`.
+
+    A part is a module or package path relative to the package, e.g. ``"sim"`` or ``"traces/tree"``.
+    Comments and formatting do not change the digest, so they rerun nothing; any real edit does.
+
+    Raises:
+        FileNotFoundError: a part does not exist (a renamed module must not silently drop out).
+    """
+    digest = hashlib.sha256()
+    for part in sorted(parts):
+        root = PACKAGE_ROOT / part
+        files = sorted(root.rglob("*.py")) if root.is_dir() else [root.with_suffix(".py")]
+        for file in files:
+            tree = ast.parse(file.read_text(encoding="utf-8"))
+            digest.update(file.relative_to(PACKAGE_ROOT).as_posix().encode())
+            digest.update(ast.dump(tree).encode())
+    return digest.hexdigest()[:16]
+
+
+@lru_cache
+def versions() -> dict[str, str]:
+    """Return the versions that can change a number or a byte of the results."""
+    found = {"marconi": marconi_core.__version__, "python": platform.python_version()}
+    for package in ("numba", "numpy", "pandas", "pyarrow", "tokenizers", "matplotlib"):
+        try:
+            found[package] = version(package)
+        except PackageNotFoundError:
+            found[package] = "absent"
+    return found

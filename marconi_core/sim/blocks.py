@@ -1,0 +1,332 @@
+"""The paper's vLLM+ baseline: a cache of 32-token blocks, each with its own SSM state, under LRU.
+
+Replayed on a compiled trace with every quirk of the paper's simulator, but not block by block. The
+full blocks that end on one union-tree edge form a run: every sequence that uses one of them uses
+all, so they share a timestamp, and since eviction takes the deepest first, what is cached of a run
+is always its upper part. A run is named by its union-tree node v; ``nodes + v`` names the tail, the
+block of less than 32 tokens with which a sequence that ends at v closes. Node 0 is the root.
+"""
+
+from collections.abc import Iterator
+from typing import Any
+
+import numpy as np
+from numpy.typing import NDArray
+
+from marconi_core.jit import compiled
+from marconi_core.policies.flop_aware import kv_bytes, state_bytes
+from marconi_core.sim.records import (
+    ABSENT,
+    SIBLING_FIELDS,
+    CachedNode,
+    Ints,
+    Records,
+    append_child,
+    empty_log,
+    fill_path,
+    first_entries,
+    parting,
+    remove_child,
+)
+from marconi_core.traces.tree import ROOT, PrefixTree
+
+BLOCK = 32
+
+
+NODE = np.dtype(
+    [
+        *SIBLING_FIELDS,
+        ("tails", np.int32),  # children that are tails
+        ("cached", np.int32),  # blocks of the run that are cached; for a tail its tokens
+        ("older", np.int32),
+        ("newer", np.int32),
+        ("timestamp", np.int64),  # logical time of the last use
+    ],
+    align=True,
+)
+"""A run or a tail; children hang below a run's last block.
+
+`older` and `newer` link what is cached by last use, in a ring through the root. Of things used at
+the same time the deeper counts as older, so the oldest never has children.
+"""
+
+
+@compiled
+def replay(
+    tree: Records,
+    in_node: Ints,
+    out_node: Ints,
+    requests: int,
+    geometry: Any,
+    capacity: float,
+    log: bool,
+) -> Any:
+    """Replay the first `requests` requests from an empty cache; see `radix.replay` for the result."""
+    run_length = np.empty(len(tree), np.int64)
+    for node in range(len(tree)):
+        run_length[node] = tree[node].depth // BLOCK - tree[tree[node].parent].depth // BLOCK
+    cache = _empty_cache(2 * len(tree))
+    entries, levels = 0, 1
+    for node in out_node[:requests]:
+        entries += tree[node].depth // BLOCK + 1
+        levels = max(levels, tree[node].level + 1)
+    evictions = empty_log(entries if log else 0)
+    path = np.empty(levels, np.int32)
+    skipped = np.zeros(requests, np.int64)
+    evicted = np.zeros(requests, np.int32)
+
+    per_node = geometry.num_ssm_layers * state_bytes(geometry.d, geometry.n)
+    per_token = geometry.num_attn_layers * kv_bytes(geometry.d)
+    blocks, tokens, clock = 0, 0, 0
+    first_eviction, evict_calls, leaves, peak = 0, 0, 0, 0
+
+    for i in range(requests):
+        fill_path(tree, out_node[i], path)
+        end = tree[out_node[i]].level
+
+        # The lookup of the prompt stamps a part of what the insertion's own lookup stamps next.
+        skipped[i], _, _ = _lookup(tree, cache, run_length, path, tree[in_node[i]].level)
+        clock += 3
+        _, hits, deepest = _lookup(tree, cache, run_length, path, end)
+        _use_path(cache, path, deepest, clock)
+        length = tree[path[end]].depth
+        new_tokens = length - BLOCK * (hits + 1)  # the reference counts the root as a block hit
+        need = new_tokens / BLOCK * per_node + per_token * new_tokens
+        excess = per_node * blocks + per_token * tokens + need - capacity
+        if excess > 0:
+            clock += 1
+            evict_calls += 1
+            if first_eviction == 0:
+                first_eviction = i + 1
+            gone, gone_tokens = _evict(
+                cache, excess, per_node, per_token, i + 1, evictions, leaves, log
+            )
+            blocks -= gone
+            tokens -= gone_tokens
+            leaves += gone
+            evicted[i] = gone
+        added, added_tokens = _insert(tree, cache, run_length, path, end)
+        if length % BLOCK > 0:
+            _use(cache, len(tree) + path[end], clock)
+        _use_path(cache, path, end, clock)
+        blocks += added
+        tokens += added_tokens
+        peak = max(peak, per_node * blocks + per_token * tokens)
+
+    counters = np.array([clock, first_eviction, evict_calls, leaves, 0, peak])
+    evictions = first_entries(evictions, leaves if log else 0)
+    return skipped, evicted, counters, evictions, cache
+
+
+@compiled
+def _empty_cache(names: int) -> Records:
+    cache = np.empty(names, NODE)
+    for name in range(names):
+        cache[name].children = 0
+        cache[name].first_child = ABSENT
+        cache[name].last_child = ABSENT
+        cache[name].tails = 0
+        cache[name].cached = 0
+        cache[name].older = ABSENT
+    cache[ROOT].older = ROOT
+    cache[ROOT].newer = ROOT
+    return cache
+
+
+@compiled
+def _lookup(
+    tree: Records, cache: Records, run_length: NDArray[np.int64], path: Ints, end: int
+) -> tuple[int, int, int]:
+    """Match the sequence that ends at ``path[end]``.
+
+    Returns:
+        (tokens matched, blocks hit, level down to which runs are hit, the last perhaps in part).
+    """
+    node, hits, level = ROOT, 0, 0
+    while level < end:
+        run = path[level + 1]
+        if cache[run].cached < run_length[run]:
+            if cache[run].cached > 0:
+                hits += cache[run].cached
+                return hits * BLOCK, hits, level + 1
+            break
+        level += 1
+        if run_length[run] > 0:
+            hits += run_length[run]
+            node = run
+    if cache[node].tails > 0:
+        nodes = len(tree)
+        child = cache[node].first_child
+        while child != ABSENT:  # the first wholly matched tail counts, not the longest
+            v = child - nodes
+            if v >= 0 and tree[v].level <= end and path[tree[v].level] == v:
+                return hits * BLOCK + cache[child].cached, hits + 1, level
+            child = cache[child].next_sibling
+    return hits * BLOCK, hits, level
+
+
+@compiled
+def _insert(
+    tree: Records, cache: Records, run_length: NDArray[np.int64], path: Ints, end: int
+) -> tuple[int, int]:
+    """Insert the sequence that ends at ``path[end]``; return (blocks, tokens) added."""
+    nodes = len(tree)
+    parent, added, added_tokens = ROOT, 0, 0
+    for level in range(1, end + 1):
+        run = path[level]
+        if run_length[run] == 0:
+            continue
+        if cache[run].cached == 0:
+            filled = _make_room(tree, cache, path, end, parent)
+            added -= filled > 0
+            added_tokens -= filled
+            _append(cache, parent, run, nodes)
+        added += run_length[run] - cache[run].cached
+        added_tokens += BLOCK * (run_length[run] - cache[run].cached)
+        cache[run].cached = run_length[run]
+        parent = run
+    tail, tail_tokens = nodes + path[end], tree[path[end]].depth % BLOCK
+    if tail_tokens > 0 and cache[tail].cached == 0:
+        filled = _make_room(tree, cache, path, end, parent)
+        added += 1 - (filled > 0)
+        added_tokens += tail_tokens - filled
+        _append(cache, parent, tail, nodes)
+        cache[tail].cached = tail_tokens
+    return added, added_tokens
+
+
+@compiled
+def _make_room(tree: Records, cache: Records, path: Ints, end: int, parent: int) -> int:
+    """Remove the tail that the next block of the sequence replaces; return its tokens, or 0.
+
+    The reference extends a tail in place if it matches wholly and no sibling matches further, and
+    moves it behind its siblings: the same as to remove it and append the longer block.
+    """
+    if cache[parent].tails == 0:
+        return 0
+    nodes = len(tree)
+    start = tree[parent].depth // BLOCK * BLOCK
+    best, longest = ABSENT, 0
+    child = cache[parent].first_child
+    while child != ABSENT:
+        v = child - nodes if child >= nodes else child
+        matched = tree[path[parting(tree, path, 0, min(tree[v].level, end), v)]].depth - start
+        if matched > longest:
+            longest = matched
+            best = child if child >= nodes and matched == cache[child].cached else ABSENT
+        child = cache[child].next_sibling
+    if best == ABSENT:
+        return 0
+    tokens = cache[best].cached
+    _remove(cache, best, nodes)
+    return tokens
+
+
+@compiled
+def _append(cache: Records, parent: int, name: int, nodes: int) -> None:
+    """Make `name` the last child of `parent`."""
+    append_child(cache, parent, name)
+    if name >= nodes:
+        cache[parent].tails += 1
+
+
+@compiled
+def _remove(cache: Records, name: int, nodes: int) -> None:
+    """Drop a tail, or a run of which no block is left."""
+    if name >= nodes:
+        cache[cache[name].parent].tails -= 1
+    remove_child(cache, name)
+    cache[name].cached = 0
+    _unlink(cache, name)
+
+
+@compiled
+def _unlink(cache: Records, name: int) -> None:
+    older, newer = cache[name].older, cache[name].newer
+    if older != ABSENT:
+        cache[older].newer = newer
+        cache[newer].older = older
+        cache[name].older = ABSENT
+
+
+@compiled
+def _use(cache: Records, name: int, clock: int) -> None:
+    """Stamp a run or tail and make it the newest."""
+    _unlink(cache, name)
+    cache[name].timestamp = clock
+    newest = cache[ROOT].older
+    cache[newest].newer = name
+    cache[name].older = newest
+    cache[name].newer = ROOT
+    cache[ROOT].older = name
+
+
+@compiled
+def _use_path(cache: Records, path: Ints, deepest: int, clock: int) -> None:
+    """Use the cached runs of a sequence down to level `deepest`, the deepest first."""
+    for level in range(deepest, 0, -1):
+        if cache[path[level]].cached > 0:
+            _use(cache, path[level], clock)
+
+
+@compiled
+def _evict(
+    cache: Records,
+    excess: float,
+    per_node: int,
+    per_token: int,
+    request: int,
+    evictions: Any,
+    logged: int,
+    log: bool,
+) -> tuple[int, int]:
+    """Evict the oldest blocks until `excess` bytes are freed; return (blocks, tokens) evicted."""
+    nodes = len(cache) // 2
+    per_block = per_node + per_token * BLOCK
+    freed, gone, gone_tokens = 0, 0, 0
+    while freed < excess and cache[ROOT].newer != ROOT:
+        victim = cache[ROOT].newer
+        size, count = np.int64(BLOCK), np.int64(1)
+        if victim >= nodes:
+            size = np.int64(cache[victim].cached)
+        else:
+            count = np.int64((excess - freed) / per_block)
+            while freed + count * per_block < excess:  # rounds up, exactly
+                count += 1
+            count = min(count, np.int64(cache[victim].cached))
+        if log:
+            evictions.request[logged + gone : logged + gone + count] = request
+            evictions.tokens[logged + gone : logged + gone + count] = size
+            evictions.timestamp[logged + gone : logged + gone + count] = cache[victim].timestamp
+        freed += count * (per_node + per_token * size)
+        gone += count
+        gone_tokens += count * size
+        if victim >= nodes or count == cache[victim].cached:
+            _remove(cache, victim, nodes)
+        else:
+            cache[victim].cached -= count
+    return gone, gone_tokens
+
+
+def cached_nodes(tree: PrefixTree, cache: Records) -> Iterator[CachedNode]:
+    """Yield the cached blocks in preorder, children in the order of the reference's dicts."""
+    nodes = len(tree)
+    pending = [(int(cache[ROOT]["first_child"]), 1)]
+    while pending:
+        name, level = pending.pop()
+        if name == ABSENT:
+            continue
+        entry = cache[name]
+        node = name if name < nodes else name - nodes
+        start = int(tree.depth[tree.parent[node]]) // BLOCK * BLOCK
+        count = int(entry["cached"])
+        sizes = [BLOCK] * count
+        if name >= nodes:
+            start, sizes = int(tree.depth[node]) - count, [count]
+        tokens = tree.sequence(node, start)
+        for k, size in enumerate(sizes):
+            children = int(entry["children"]) if k == len(sizes) - 1 else 1
+            block = tokens[k * BLOCK : k * BLOCK + size].tolist()
+            yield CachedNode(level + k, block, int(entry["timestamp"]), children)
+        pending.append((int(entry["next_sibling"]), level))
+        pending.append((int(entry["first_child"]), level + len(sizes)))

@@ -1,0 +1,245 @@
+"""One simulation in `paper` mode: a trace, a policy, a capacity, and what came of it."""
+
+from collections.abc import Sequence
+from dataclasses import dataclass
+from functools import cached_property
+from typing import Any
+
+import numpy as np
+from numpy.typing import NDArray
+
+from marconi_core.errors import ModelError, PolicyError
+from marconi_core.models import flops
+from marconi_core.models.paper import FlopsSaved, Geometry, flops_saved
+from marconi_core.policies import Policy, get_policy
+from marconi_core.policies.tuner import ALPHA_GRID, Tuning, bootstrap_window, scored_part
+from marconi_core.sim import blocks, radix
+from marconi_core.sim.records import Evictions, union_nodes
+from marconi_core.traces.trace import Trace
+
+EXACT = 2**53
+"""Integers below this are exact as float64, which compiled scores rely on."""
+
+
+@dataclass(frozen=True, eq=False)
+class Simulation:
+    """The result of one replay.
+
+    Attributes:
+        skipped: int64[requests]; prompt tokens served from the cache.
+        evicted: int32[requests]; nodes evicted to make room for the request.
+        clock: the reference's logical clock at the end.
+        first_eviction: requests seen at the first eviction, that one included; 0 for never.
+        peak_bytes: most bytes cached after any insertion (the reference may exceed its capacity).
+        alpha: weight of FLOP efficiency at the end; None for policies without.
+        tuning: what the tuner tried; None when it never ran.
+        evictions: log of evicted nodes; empty unless asked for.
+        cached: the kernel's final cache, for `digests.cached_nodes`.
+    """
+
+    trace: Trace
+    policy: Policy
+    capacity_bytes: float
+    model: Geometry
+    bootstrap_multiplier: int
+    skipped: NDArray[np.int64]
+    evicted: NDArray[np.int32]
+    clock: int
+    first_eviction: int
+    evict_calls: int
+    leaf_evictions: int
+    internal_evictions: int
+    peak_bytes: int
+    alpha: float | None
+    tuning: Tuning | None
+    evictions: Evictions
+    cached: Any
+
+    @property
+    def input_tokens(self) -> int:
+        return int(self.trace.n_in.sum())
+
+    @property
+    def skipped_tokens(self) -> int:
+        return int(self.skipped.sum())
+
+    @property
+    def token_hit_rate(self) -> float:
+        """Prompt tokens served from the cache / prompt tokens."""
+        return self.skipped_tokens / self.input_tokens
+
+    @property
+    def request_hit_rate(self) -> float:
+        """Requests with any token served from the cache / requests."""
+        return int((self.skipped > 0).sum()) / len(self.skipped)
+
+    @cached_property
+    def flops_saved(self) -> FlopsSaved:
+        return flops_saved(self.model, self.skipped.tolist())
+
+    @property
+    def window(self) -> int:
+        """Bootstrap window in requests; 0 when the policy has none or nothing was evicted."""
+        if self.policy.alpha != "tuned":
+            return 0
+        return bootstrap_window(self.bootstrap_multiplier, self.first_eviction)
+
+
+def simulate(
+    trace: Trace,
+    policy: str,
+    capacity_bytes: float,
+    model: Geometry,
+    *,
+    alpha: float | None = None,
+    bootstrap_multiplier: int = 5,
+    alphas: Sequence[float] = ALPHA_GRID,
+    log: bool = False,
+) -> Simulation:
+    """Replay a trace under a policy exactly as the paper's simulator does.
+
+    Args:
+        capacity_bytes: size of the cache.
+        alpha: weight of FLOP efficiency, for policies with a static one.
+        bootstrap_multiplier: length of the tuner's window in multiples of the requests seen at the
+            first eviction.
+        alphas: the alphas the tuner tries.
+        log: keep the log of evicted nodes.
+
+    Raises:
+        PolicyError: unknown policy, a setting it does not take, or a capacity no request fits.
+        ModelError: the trace is too long for exact arithmetic with this model.
+    """
+    return Simulator(trace, model, alphas).run(
+        policy, capacity_bytes, alpha=alpha, bootstrap_multiplier=bootstrap_multiplier, log=log
+    )
+
+
+class Simulator:
+    """Replays one trace for one model; runs at the same capacity share their static-alpha replays."""
+
+    def __init__(self, trace: Trace, model: Geometry, alphas: Sequence[float] = ALPHA_GRID) -> None:
+        _check_exactness(trace, model)
+        self.trace = trace
+        self.model = model
+        self.alphas = tuple(alphas)
+        self._tree = union_nodes(trace.tree)
+        self._static: dict[tuple[float, float], Simulation] = {}
+
+    def run(
+        self,
+        policy: str,
+        capacity_bytes: float,
+        *,
+        alpha: float | None = None,
+        bootstrap_multiplier: int = 5,
+        log: bool = False,
+    ) -> Simulation:
+        """Replay; see `simulate`."""
+        chosen = get_policy(policy)
+        self._check(chosen, capacity_bytes, alpha, bootstrap_multiplier)
+        settings = (chosen, float(capacity_bytes), bootstrap_multiplier)
+        if chosen.admission == "blocks":
+            replayed = blocks.replay(
+                self._tree, self.trace.in_node, self.trace.out_node, len(self.trace),
+                self.model, float(capacity_bytes), log,
+            )  # fmt: skip
+            return self._result(*settings, replayed)
+        if chosen.eviction == "lru":
+            return self._result(*settings, self._radix(capacity_bytes, lru=True, log=log))
+        if chosen.alpha == "static":
+            alpha = 0.0 if alpha is None else float(alpha)
+            replayed = self._radix(capacity_bytes, alpha=alpha, log=log)
+            result = self._result(*settings, replayed, alpha=alpha)
+            self._static[float(capacity_bytes), alpha] = result
+            return result
+        return self._run_tuned(settings, log)
+
+    def _run_tuned(self, settings: tuple[Policy, float, int], log: bool) -> Simulation:
+        """Alpha is 0 until the window is full; then the best alpha of the window's replays."""
+        _, capacity, multiplier = settings
+        untuned = self._radix(capacity, alpha=0.0, log=log)
+        result = self._result(*settings, untuned, alpha=0.0)
+        window = result.window
+        if multiplier == 1 or not 0 < window <= len(self.trace):
+            return result  # the reference looks for request number `window` before it sets it
+        tuning = Tuning(
+            window, {alpha: self._score(capacity, alpha, window) for alpha in self.alphas}
+        )
+        if tuning.alpha != 0.0:
+            untuned = self._radix(
+                capacity, alpha=0.0, switch_at=window, alpha_after=tuning.alpha, log=log
+            )
+        return self._result(*settings, untuned, alpha=tuning.alpha, tuning=tuning)
+
+    def _score(self, capacity: float, alpha: float, window: int) -> int:
+        """Return the FLOPs that a static alpha saves in the scored part of the window."""
+        if (capacity, alpha) in self._static:
+            skipped = self._static[capacity, alpha].skipped[:window]
+        else:
+            skipped = self._radix(capacity, alpha=alpha, requests=window)[0]
+        return flops_saved(self.model, list(scored_part(skipped.tolist()))).total
+
+    def _radix(
+        self,
+        capacity: float,
+        *,
+        lru: bool = False,
+        alpha: float = 0.0,
+        switch_at: int = 0,
+        alpha_after: float = 0.0,
+        requests: int | None = None,
+        log: bool = False,
+    ) -> Any:
+        return radix.replay(
+            self._tree, self.trace.tree.tokens, self.trace.in_node, self.trace.out_node,
+            len(self.trace) if requests is None else requests,
+            self.model, float(capacity), lru, alpha, switch_at, alpha_after, log,
+        )  # fmt: skip
+
+    def _result(
+        self,
+        policy: Policy,
+        capacity: float,
+        multiplier: int,
+        replayed: Any,
+        *,
+        alpha: float | None = None,
+        tuning: Tuning | None = None,
+    ) -> Simulation:
+        skipped, evicted, counters, evictions, cached = replayed
+        return Simulation(
+            self.trace, policy, capacity, self.model, multiplier, skipped, evicted,
+            *counters.tolist(), alpha, tuning, evictions, cached,
+        )  # fmt: skip
+
+    def _check(self, policy: Policy, capacity: float, alpha: float | None, multiplier: int) -> None:
+        if alpha is not None and policy.alpha != "static":
+            takers = "oracle"
+            raise PolicyError(f"policy '{policy.name}' takes no alpha; only '{takers}' does")
+        if alpha is not None and not 0 <= alpha < float("inf"):
+            raise PolicyError(f"alpha is {alpha}; it must be a number >= 0")
+        if multiplier < 1:
+            raise PolicyError(f"bootstrap multiplier is {multiplier}; it must be >= 1")
+        shortest = int(self.trace.tree.depth[self.trace.out_node].min())
+        least = self.model.state_bytes + self.model.kv_bytes * shortest
+        if not least <= capacity < float("inf"):
+            raise PolicyError(
+                f"capacity is {capacity:g} bytes; the shortest request of the trace ({shortest} "
+                f"tokens) alone needs {least}, so no request can be cached: give more"
+            )
+
+
+def _check_exactness(trace: Trace, model: Geometry) -> None:
+    longest = int(trace.tree.depth.max())
+    attention = flops.attention_flops(longest, model.d)
+    largest = (
+        model.num_ssm_layers * flops.mamba_flops(longest, model.d, model.n)
+        + (model.num_attn_layers + model.num_mlp_layers) * attention
+        + model.num_mlp_layers * flops.mlp_flops(longest, model.d)
+    )
+    if largest >= EXACT:
+        raise ModelError(
+            f"a sequence of {longest} tokens costs this model up to {largest} FLOPs; from {EXACT} on "
+            "the paper's arithmetic is not exact: use a smaller model or shorter sequences"
+        )

@@ -1,0 +1,45 @@
+"""From the configuration's point of view: one trace of the study, and the grid simulated on it."""
+
+import os
+from typing import Any
+
+from marconi_core.config import Config
+from marconi_core.traces.arrivals import PoissonArrivals
+from marconi_core.traces.trace import Trace, Workload
+
+
+def load_trace(config: Config, name: str, path: str | os.PathLike[str]) -> Trace:
+    """Return a trace of the configuration in replay order.
+
+    Args:
+        name: the trace's name.
+        path: the compiled file: of the whole data set, or, where the data set has `trace_dir`, of
+            this trace.
+    """
+    spec = config.trace(name)
+    if config.datasets[spec.dataset].trace_dir is not None:
+        return Trace.load(path)
+    workload = Workload.load(path)
+    return workload.schedule(spec.arrivals.timestamps(workload))
+
+
+def grid(config: Config, name: str) -> dict[str, Any]:
+    """Return what `marconi_core.sim.sweep` is asked for on a trace, as plain keyword arguments."""
+    spec = config.trace(name)
+    dataset = config.datasets[spec.dataset]
+    agents = spec.arrivals if isinstance(spec.arrivals, PoissonArrivals) else None
+    return {
+        "capacities": list(dataset.capacities_bytes),
+        "policies": list(config.policies),
+        "alphas": list(config.alphas),
+        "bootstrap_multiplier": dataset.bootstrap_multiplier,
+        "model_name": config.model,
+        "labels": {
+            "dataset": spec.dataset,
+            "trace": spec.name,
+            "sps": spec.arrivals.sessions_per_second,
+            "art": agents.mean_response_time if agents else float("nan"),
+            "sessions": dataset.sessions,
+            "seed": agents.seed if agents else float("nan"),
+        },
+    }

@@ -1,0 +1,1 @@
+"""From published conversations to timed, tokenized, compiled traces."""

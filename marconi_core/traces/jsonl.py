@@ -1,0 +1,128 @@
+"""Trace files in the paper's format: one JSON object a line for each request, in replay order."""
+
+import gzip
+import json
+import logging
+import lzma
+import os
+import zlib
+from collections.abc import Iterator
+from pathlib import Path
+from typing import IO, Annotated
+
+from pydantic import BaseModel, ConfigDict, Field, NonNegativeInt, ValidationError
+
+from marconi_core.errors import TraceError
+from marconi_core.files import atomic_path
+from marconi_core.traces.progress import Heartbeat
+from marconi_core.traces.trace import Request, Trace
+from marconi_core.traces.tree import MAX_TOKEN
+
+logger = logging.getLogger(__name__)
+
+TokenId = Annotated[int, Field(ge=0, le=MAX_TOKEN)]
+
+
+class _Line(BaseModel):
+    """One line of the file; fields the format does not have are ignored."""
+
+    model_config = ConfigDict(strict=True, frozen=True)
+
+    session_id: int | str
+    turn_id: NonNegativeInt
+    ts: Annotated[float, Field(ge=0, allow_inf_nan=False)]
+    num_input_tokens: int
+    num_output_tokens: int
+    input_tokens: Annotated[list[TokenId], Field(min_length=1)]
+    output_tokens: list[TokenId]
+
+
+def read_trace(path: str | os.PathLike[str]) -> Trace:
+    """Read a trace file and compile it; TraceError as `read_requests`."""
+    return Trace.build(read_requests(path))
+
+
+def read_requests(path: str | os.PathLike[str]) -> Iterator[Request]:
+    """Yield the requests of a trace file in its order; ``.gz`` and ``.xz`` are unpacked.
+
+    Raises:
+        TraceError: the file is missing, empty or damaged, or a line is not a request; the message
+            names the file, the line and what is wrong with it.
+    """
+    heartbeat = Heartbeat(logger, "%s: %d requests read")
+    number, found = 0, False
+    try:
+        with _open(Path(path)) as file:
+            for number, line in enumerate(file, start=1):
+                if line.strip():
+                    found = True
+                    yield _parse(line, f"{path}:{number}")
+                    heartbeat.beat(path, number)
+    except (OSError, EOFError, lzma.LZMAError, zlib.error) as error:
+        reason = getattr(error, "strerror", None) or error
+        raise TraceError(f"{path}: cannot be read after line {number} ({reason})") from error
+    if not found:
+        raise TraceError(f"{path}: the file is empty; a trace has one JSON object a line")
+
+
+def write_trace(trace: Trace, path: str | os.PathLike[str]) -> None:
+    """Write a trace file, plain text: the same bytes as the paper's generator for the same trace.
+
+    Raises:
+        TraceError: `path` asks for a compressed file.
+    """
+    if Path(path).suffix in (".gz", ".xz"):
+        raise TraceError(f"{path}: traces are written as plain text; choose a name without suffix")
+    heartbeat = Heartbeat(logger, "%s: %d of %d requests written")
+    with atomic_path(path) as partial, partial.open("w", encoding="utf-8", newline="\n") as file:
+        for i in range(len(trace)):
+            inputs, outputs = trace.input_tokens(i).tolist(), trace.output_tokens(i).tolist()
+            line = {
+                "session_id": trace.session_ids[trace.session[i]],
+                "turn_id": int(trace.turn[i]),
+                "ts": float(trace.ts[i]),
+                "num_input_tokens": len(inputs),
+                "num_output_tokens": len(outputs),
+                "input_tokens": inputs,
+                "output_tokens": outputs,
+            }
+            file.write(json.dumps(line) + "\n")
+            heartbeat.beat(path, i + 1, len(trace))
+
+
+def _open(path: Path) -> IO[bytes]:
+    if path.suffix == ".gz":
+        return gzip.open(path)  # type: ignore[return-value]  # a reader of bytes, not typed as IO
+    if path.suffix == ".xz":
+        return lzma.open(path)
+    return path.open("rb")
+
+
+def _parse(line: bytes, place: str) -> Request:
+    try:
+        row = _Line.model_validate_json(line)
+    except ValidationError as error:
+        raise TraceError(f"{place}: {_explain(error, line)}") from None
+    for kind, tokens, count in (
+        ("input", row.input_tokens, row.num_input_tokens),
+        ("output", row.output_tokens, row.num_output_tokens),
+    ):
+        if len(tokens) != count:
+            raise TraceError(
+                f"{place}: num_{kind}_tokens is {count}, but {kind}_tokens has {len(tokens)}; "
+                "the line is damaged, make or fetch the trace again"
+            )
+    return Request(row.session_id, row.turn_id, row.ts, row.input_tokens, row.output_tokens)
+
+
+def _explain(error: ValidationError, line: bytes) -> str:
+    """Return what is wrong with a line, and the way out."""
+    problem = error.errors(include_url=False, include_input=False)[0]
+    if problem["type"] == "json_invalid":
+        if line.lstrip()[:1] == b"<":
+            return "a web page or XML instead of a trace; the download failed, fetch it again"
+        if "EOF" in problem["msg"]:
+            return "the line is cut off; the file is incomplete, make or fetch the trace again"
+        return f"not JSON ({problem['msg']}); a trace has one JSON object a line"
+    field = ".".join(map(str, problem["loc"])) or "the line"
+    return f"{field}: {problem['msg']}"

@@ -1,0 +1,78 @@
+"""What every source of conversations has in common."""
+
+import logging
+from collections.abc import Callable, Iterable, Iterator, Mapping
+from dataclasses import dataclass
+from itertools import islice
+from pathlib import Path
+from typing import Any, Literal, TypeVar
+
+from pydantic import BaseModel, ConfigDict, Field, PositiveInt
+
+from marconi_core.errors import DataError
+from marconi_core.traces.progress import Heartbeat
+from marconi_core.traces.tokenizers import Encoder
+from marconi_core.traces.trace import SessionTokens
+
+logger = logging.getLogger(__name__)
+
+T = TypeVar("T")
+
+
+class SourceParams(BaseModel):
+    """Options that every source has."""
+
+    model_config = ConfigDict(frozen=True, extra="forbid")
+
+    sessions: PositiveInt = Field(default=100, description="number of sessions")
+    max_tokens: PositiveInt = Field(
+        default=32768, description="a turn longer than this ends its session, tokens"
+    )
+
+
+@dataclass(frozen=True)
+class Source:
+    """A reader for one data set.
+
+    Attributes:
+        name: key in `SOURCES`.
+        summary: one sentence for lists and figure captions.
+        params: model of the options.
+        read: ``read(params, files, encode)`` yields the sessions; `files` gives the path of each
+            of `files_needed`.
+        files_needed: names in the registry of data sets.
+        needs_tokenizer: texts have to be tokenized; otherwise `encode` is not used.
+        think_time: arrival process that fits: a typing person or a working agent.
+        stand_in_for: the paper's data set that this one replaces; None if it replaces none.
+    """
+
+    name: str
+    summary: str
+    params: type[SourceParams]
+    read: Callable[[Any, Mapping[str, Path], Encoder], Iterable[SessionTokens]]
+    files_needed: tuple[str, ...] = ()
+    needs_tokenizer: bool = True
+    think_time: Literal["typing", "poisson"] = "typing"
+    stand_in_for: str | None = None
+
+    def files_for(self, params: SourceParams) -> tuple[str, ...]:
+        """Return the registered files needed: none if option `path` gives a copy of the user's."""
+        return () if getattr(params, "path", None) else self.files_needed
+
+
+def first_sessions(conversations: Iterable[T], count: int, source: str) -> Iterator[T]:
+    """Yield the first `count` conversations.
+
+    Raises:
+        DataError: the data set holds fewer that the source can use.
+    """
+    heartbeat = Heartbeat(logger, "%s: %d of %d sessions")
+    found = 0
+    for conversation in islice(conversations, count):
+        yield conversation
+        found += 1
+        heartbeat.beat(source, found, count)
+    if found < count:
+        raise DataError(
+            f"{source}: has only {found} conversations that fit; set 'sessions' to at most that"
+        )

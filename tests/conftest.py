@@ -1,0 +1,60 @@
+"""Fixtures shared by all tests: the repository, and small hand-made result tables."""
+
+from pathlib import Path
+
+import pandas as pd
+import pytest
+
+# One data set, two traces, two capacities. Token hit rates by policy, in trace and capacity order.
+HIT_RATES = {
+    "vllm_plus": (0.05, 0.10, 0.00001, 0.20),
+    "sglang_plus": (0.40, 0.50, 0.25, 0.60),
+    "marconi": (0.44, 0.50, 0.20, 0.75),
+}
+PROMPT_TOKENS = (100, 1_000, 2_000, 5_000)
+CONFIGURATIONS = [
+    {"dataset": "chats", "trace": f"chats_sps={rate}_nums=2", "capacity_bytes": capacity}
+    for rate in (1, 2)
+    for capacity in (1e9, 2e9)
+]
+
+
+@pytest.fixture(scope="session")
+def repository() -> Path:
+    """Root of the checkout."""
+    return Path(__file__).parents[1]
+
+
+@pytest.fixture
+def runs() -> pd.DataFrame:
+    """Result rows of the three policies that the figures compare."""
+    return pd.DataFrame(
+        configuration
+        | {
+            "policy": policy,
+            "alpha": index / 2 if policy == "marconi" else float("nan"),
+            "tuned": policy == "marconi" and index != 0,
+            "token_hit_rate": rates[index],
+            "peak_bytes": configuration["capacity_bytes"] * (2 if policy == "vllm_plus" else 1),
+        }
+        for policy, rates in HIT_RATES.items()
+        for index, configuration in enumerate(CONFIGURATIONS)
+    )
+
+
+@pytest.fixture
+def requests() -> pd.DataFrame:
+    """Request rows of the same runs: every prompt hits at the run's rate."""
+    return pd.DataFrame(
+        configuration
+        | {
+            "policy": policy,
+            "alpha": float("nan"),
+            "request": request,
+            "input_tokens": tokens,
+            "skipped_tokens": round(rates[index] * tokens),
+        }
+        for policy, rates in HIT_RATES.items()
+        for index, configuration in enumerate(CONFIGURATIONS)
+        for request, tokens in enumerate(PROMPT_TOKENS)
+    )

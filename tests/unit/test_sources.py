@@ -1,0 +1,310 @@
+"""The readers of the data sets on tiny files, and the registry of sources."""
+
+import json
+from collections.abc import Sequence
+from pathlib import Path
+
+import numpy as np
+import pyarrow as pa
+import pyarrow.parquet as pq
+import pytest
+
+from marconi_core import datasets
+from marconi_core.datasets import UnavailableError
+from marconi_core.errors import ConfigError, DataError
+from marconi_core.traces.sources import SOURCES, get_source, load_workload
+from marconi_core.traces.sources.hub import mostly_ascii
+from marconi_core.traces.tokenizers import llama2_json
+
+SHAREGPT_FILE = "ShareGPT_V3_unfiltered_cleaned_split.json"
+SWEBENCH_FILE = "swebench-verified-mini-swe-agent-gemini-3-pro.jsonl"
+TAU_FILE = "tau-bench-airline-gpt-4o.jsonl"
+
+
+def bytes_encoder(texts: Sequence[str]) -> list[np.ndarray]:
+    """One token a byte, BOS (1) in front."""
+    return [np.array([1, *text.encode()], np.int32) for text in texts]
+
+
+def read(name: str, folder: Path, **params: object) -> list:
+    source = get_source(name)
+    options = source.params.model_validate(params)
+    files = {file: datasets.local_path(file, folder) for file in source.files_for(options)}
+    return list(source.read(options, files, bytes_encoder))
+
+
+def texts(tokens: Sequence[int]) -> list[str]:
+    """Return the messages of a prompt made by `bytes_encoder`."""
+    return bytes(int(t) for t in tokens).decode().split("\x01")[1:]
+
+
+def dialogue(rounds: int, text: str = "w w") -> list[dict[str, str]]:
+    return [{"from": ("human", "gpt")[i % 2], "value": f"{text} {i}"} for i in range(2 * rounds)]
+
+
+def write_sharegpt(folder: Path, records: list[tuple[str, list]], cut: int = 0) -> None:
+    text = json.dumps([{"id": key, "conversations": value} for key, value in records])
+    (folder / SHAREGPT_FILE).write_text(text[: len(text) - cut])
+
+
+def write_lines(path: Path, rows: list) -> None:
+    path.write_text("".join(json.dumps(row) + "\n" for row in rows))
+
+
+# --- registry ---------------------------------------------------------------------------------
+
+
+def test_unknown_sources_and_options_list_the_valid_ones():
+    with pytest.raises(ConfigError, match=r"unknown source 'sharegtp'.*sharegpt, sharegpt_long"):
+        load_workload("sharegtp")
+    with pytest.raises(ConfigError, match=r"option 'sesions'.*options are: sessions"):
+        load_workload("synthetic", {"sesions": 3})
+
+
+def test_every_source_names_registered_files_and_documents_its_options():
+    entries = datasets.registry()
+    for name, source in SOURCES.items():
+        assert source.name == name
+        assert set(source.files_needed) <= entries.keys()
+        assert all(field.description for field in source.params.model_fields.values())
+    assert SOURCES["sharegpt"].stand_in_for is None
+    assert SOURCES["sharegpt_long"].stand_in_for.startswith("LMSys")
+
+
+def test_load_workload_needs_the_tokenizer_and_the_file(tmp_path):
+    with pytest.raises(DataError, match=r"a tokenizer\.json is needed"):
+        load_workload("sharegpt", data_dir=tmp_path)
+    tokenizer = tmp_path / "tokenizer.json"
+    pieces = ["<unk>", "<s>", "</s>", *(f"<0x{byte:02X}>" for byte in range(256)), "\u2581"]
+    tokenizer.write_text(llama2_json(pieces), encoding="utf-8")
+    with pytest.raises(DataError, match="fetch the 'sharegpt' data set first"):
+        load_workload("sharegpt", data_dir=tmp_path, tokenizer_path=tokenizer)
+    write_sharegpt(tmp_path, [("a_0", dialogue(10))])
+    workload = load_workload("sharegpt", {"sessions": 1}, tmp_path, tokenizer)
+    assert len(workload) == 10
+    assert workload.user_words.tolist() == [2] * 10
+
+
+# --- ShareGPT ---------------------------------------------------------------------------------
+
+
+def test_sharegpt_takes_the_first_long_conversations_of_a_cut_file(tmp_path, caplog):
+    write_sharegpt(
+        tmp_path,
+        [("a_0", dialogue(2)), ("b_0", dialogue(3)), ("c_0", dialogue(4)), ("d_0", dialogue(9))],
+        cut=10,
+    )
+    with caplog.at_level("INFO"):
+        first, second = read("sharegpt", tmp_path, sessions=2, min_messages=6)
+        assert [len(s.turns) for s in (first, second)] == [3, 4]
+        with pytest.raises(DataError, match="only 2 conversations that fit"):
+            read("sharegpt", tmp_path, sessions=3, min_messages=6)
+    assert "3 complete records; the last one is cut off" in caplog.text
+    assert texts(first.turns[1].input_tokens) == [json.dumps(m) for m in dialogue(3)[:3]]
+
+
+@pytest.mark.parametrize("content", ["<html>", "", '[{"id": "a_0", "conv'])
+def test_sharegpt_file_without_records(tmp_path, content):
+    (tmp_path / SHAREGPT_FILE).write_text(content)
+    with pytest.raises(DataError, match=r"fetch it again"):
+        read("sharegpt", tmp_path, sessions=1)
+
+
+def test_sharegpt_long_joins_parts_and_leaves_out_what_sharegpt_uses(tmp_path, monkeypatch):
+    whole = dialogue(6)
+    used = dialogue(12)
+    odd = [{"from": "system", "value": "s"}, *dialogue(5)]
+    records = [
+        ("used_0", used[:20]),
+        ("used_19", used[19:]),
+        ("joined_0", whole[:6]),
+        ("joined_5", whole[5:8]),  # repeats message 5
+        ("joined_8", whole[8:]),
+        ("system_0", odd),
+        ("short_0", dialogue(3)),
+    ]
+    write_sharegpt(tmp_path, records)
+    monkeypatch.setattr(
+        "marconi_core.traces.sources.sharegpt_long.ShareGptParams",
+        lambda: get_source("sharegpt").params(sessions=1),
+    )
+    (session,) = read("sharegpt_long", tmp_path, sessions=1, min_rounds=5)
+    assert texts(session.turns[-1].input_tokens) == [json.dumps(m) for m in whole[:11]]
+
+
+# --- agents -----------------------------------------------------------------------------------
+
+
+def test_swebench_joins_system_and_task(tmp_path):
+    chat = [("system", "be good"), ("user", "fix it"), ("assistant", "ls"), ("user", "a.py")]
+    messages = [{"role": role, "content": content} for role, content in chat]
+    write_lines(tmp_path / SWEBENCH_FILE, [{"instance_id": "x-1", "messages": messages}])
+    (session,) = read("swebench", tmp_path, sessions=1)
+    (turn,) = session.turns
+    assert texts(turn.input_tokens) == [json.dumps({"role": "user", "content": "be good\nfix it"})]
+    assert turn.user_words == 2
+
+
+def test_swebench_reads_the_folder_of_the_paper(tmp_path):
+    for name in ("b.json", "a.json"):
+        messages = [{"role": "user", "content": name}, {"role": "assistant", "content": "ok"}]
+        (tmp_path / name).write_text(json.dumps(messages))
+    first, second = read("swebench", tmp_path, sessions=2, path=tmp_path)
+    assert "a.json" in texts(first.turns[0].input_tokens)[0]
+    assert "b.json" in texts(second.turns[0].input_tokens)[0]
+    (tmp_path / "a.json").write_text('{"info": 1}')
+    with pytest.raises(DataError, match=r"a\.json: not an array of messages"):
+        read("swebench", tmp_path, path=tmp_path)
+    (tmp_path / "a.json").write_text("[")
+    with pytest.raises(DataError, match=r"a\.json: not JSON"):
+        read("swebench", tmp_path, path=tmp_path)
+    with pytest.raises(DataError, match=r"holds no \*\.json"):
+        read("swebench", tmp_path, path=tmp_path / "absent")
+
+
+@pytest.mark.parametrize("row", ['{"messages": 1}', '{"instance_id": "x"}', "[]", '{"messages'])
+def test_swebench_names_a_damaged_line(tmp_path, row):
+    (tmp_path / SWEBENCH_FILE).write_text(row + "\n")
+    with pytest.raises(DataError, match=r"jsonl:1: .*fetch it again"):
+        read("swebench", tmp_path, sessions=1)
+
+
+def test_tau_airline_has_one_request_for_each_assistant_message(tmp_path):
+    roles = ["system", "user", "assistant", "tool", "assistant", "user", "assistant", "user"]
+    messages = [{"role": role, "content": f"one two {i}"} for i, role in enumerate(roles)]
+    write_lines(tmp_path / TAU_FILE, [{"task_id": 0, "trial": 0, "messages": messages}])
+    (session,) = read("tau_airline", tmp_path, sessions=1)
+    prompts = [len(texts(turn.input_tokens)) for turn in session.turns]
+    assert prompts == [2, 4, 6]
+    assert [turn.user_words for turn in session.turns] == [2, 0, 2]
+    assert texts(session.turns[1].output_tokens) == [json.dumps(messages[4])]
+
+
+# --- hub data sets ----------------------------------------------------------------------------
+
+
+def hub_row(turn: int, language: str = "English", text: str = "hi there") -> dict:
+    conversation = [
+        {"content": f"{text} {i}", "country": None, "role": ("user", "assistant")[i % 2]}
+        for i in range(2 * turn)
+    ]
+    return {"model": "m", "conversation": conversation, "turn": turn, "language": language}
+
+
+ROWS = [hub_row(2), hub_row(3), hub_row(3, text="\u4f60\u597d" * 40), hub_row(4, "French")]
+
+
+@pytest.fixture(params=["parquet", "jsonl"])
+def hub_folder(request, tmp_path) -> Path:
+    if request.param == "parquet":
+        pq.write_table(pa.Table.from_pylist(ROWS[:2]), tmp_path / "a.parquet")
+        pq.write_table(pa.Table.from_pylist(ROWS[2:]), tmp_path / "b.parquet")
+    else:
+        write_lines(tmp_path / "all.jsonl", ROWS)
+    return tmp_path
+
+
+def test_lmsys_filters_and_counts_words_in_json(hub_folder):
+    first, second = read("lmsys", hub_folder, sessions=2, min_turns=3, path=hub_folder)
+    assert [len(first.turns), len(second.turns)] == [3, 4]
+    assert first.turns[0].user_words == 2
+    assert json.loads(texts(first.turns[0].input_tokens)[0])["content"] == "hi there 0"
+
+
+def test_wildchat_is_english_and_drops_the_bookkeeping(hub_folder):
+    (session,) = read("wildchat", hub_folder, sessions=1, min_turns=3, path=hub_folder)
+    assert texts(session.turns[0].input_tokens) == ['{"content": "hi there 0", "role": "user"}']
+    with pytest.raises(DataError, match="only 1 conversations that fit"):
+        read("wildchat", hub_folder, sessions=2, min_turns=3, path=hub_folder)
+
+
+def test_lmsys_counts_the_reply_towards_the_limit(tmp_path):
+    write_lines(tmp_path / "a.jsonl", [hub_row(2)])
+    (whole,) = read("lmsys", tmp_path, sessions=1, min_turns=1, path=tmp_path)
+    limit = len(whole.turns[1].input_tokens)
+    options = {"sessions": 1, "min_turns": 1, "max_tokens": limit, "path": tmp_path}
+    (lmsys,) = read("lmsys", tmp_path, **options)
+    (wildchat,) = read("wildchat", tmp_path, **options)
+    assert (len(lmsys.turns), lmsys.drawn_turns) == (1, 2)
+    assert len(wildchat.turns) == 2
+
+
+def test_mostly_ascii():
+    assert mostly_ascii([{"content": "a"}])
+    assert not mostly_ascii([{"content": "\u4f60" * 100}])
+
+
+@pytest.mark.parametrize(
+    ("row", "message"),
+    [
+        ({"turn": 3}, "has no conversation"),
+        ({"turn": "3", "conversation": []}, "'turn' is no number"),
+        ({"turn": 3, "conversation": [{"role": "user"}]}, "lacks role or content"),
+    ],
+)
+def test_rows_of_another_data_set(tmp_path, row, message):
+    write_lines(tmp_path / "a.jsonl", [row])
+    with pytest.raises(DataError, match=rf"a\.jsonl:1: .*{message}"):
+        read("lmsys", tmp_path, path=tmp_path / "a.jsonl")
+
+
+def test_damaged_and_missing_hub_files(tmp_path):
+    (tmp_path / "a.parquet").write_bytes(b"<html>")
+    with pytest.raises(DataError, match=r"a\.parquet: not a parquet file"):
+        read("lmsys", tmp_path, path=tmp_path)
+    with pytest.raises(DataError, match="no parquet or jsonl file here"):
+        read("lmsys", tmp_path, path=tmp_path / "absent")
+
+
+def test_hub_that_cannot_be_reached(tmp_path, monkeypatch):
+    def refuse(*args, **kwargs):
+        raise ConnectionError("no route to host")
+
+    monkeypatch.setattr("huggingface_hub.HfApi.list_repo_files", refuse)
+    with pytest.raises(UnavailableError, match=r"lmsys-chat-1m \(no route to host\).*'path'"):
+        read("lmsys", tmp_path)
+
+
+# --- synthetic --------------------------------------------------------------------------------
+
+
+def test_synthetic_is_the_same_every_time_and_depends_on_the_seed():
+    first, again, other = (
+        load_workload("synthetic", {"sessions": 5, "seed": seed}) for seed in (1, 1, 2)
+    )
+    assert first.digest() == again.digest() != other.digest()
+
+
+def test_synthetic_agents_resemble_swebench():
+    workload = load_workload("synthetic")
+    assert len(workload.session_ids) == 100
+    assert 9_000 < workload.n_in.mean() < 12_000
+    assert 25 < len(workload) / 100 < 45
+    assert workload.n_in.max() <= 32768
+
+
+def test_synthetic_kinds_share_what_they_should():
+    chats = load_workload("synthetic", {"mix": {"chat": 1}, "sessions": 30, "seed": 3})
+    openings = {tuple(chats.input_tokens(i)[:20].tolist()) for i in np.flatnonzero(chats.turn == 0)}
+    assert 1 < len(openings) <= 4  # one of four system prompts
+    shots = {"mix": {"few_shot": 1}, "sessions": 30, "system_prompts": {"number": 0}}
+    few_shot = load_workload("synthetic", shots)
+    assert len(few_shot) == 30
+    openings = {tuple(few_shot.input_tokens(i)[:20].tolist()) for i in range(30)}
+    assert 1 < len(openings) <= 8
+
+
+@pytest.mark.parametrize(
+    "wrong",
+    [
+        {"mix": {"agent": 0}},
+        {"mix": {"robot": 1}},
+        {"vocabulary": 1},
+        {"agent": {"turns": {"mean": 0}}},
+        {"chat": {"turns": {"mean": 3, "least": 4}}},
+        {"chat": {"answer": {"median": 10, "sgima": 1}}},
+    ],
+)
+def test_impossible_knobs_are_refused(wrong):
+    with pytest.raises(ConfigError, match="source 'synthetic': option"):
+        load_workload("synthetic", wrong)

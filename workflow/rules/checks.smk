@@ -1,0 +1,18 @@
+# The whole chain on tiny random data: a second Snakemake, so that nothing mixes with real results.
+
+
+rule smoke:
+    input:
+        config="workflow/config/smoke.yaml",
+    output:
+        done=touch("<results>/smoke.done"),
+    log:
+        "<logs>/smoke.log",
+    conda:
+        "../envs/core.yaml"
+    params:
+        code=code_digest("."),
+    message:
+        "Running the whole chain on tiny random data, into results/smoke."
+    shell:
+        "snakemake --configfile {input.config} --cores 1 > {log} 2>&1"

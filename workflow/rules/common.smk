@@ -1,0 +1,84 @@
+# Helpers only: the checked configuration, and which data sets and traces take part.
+import re
+from dataclasses import asdict
+from types import SimpleNamespace
+
+from snakemake.exceptions import WorkflowError
+
+from marconi_core import datasets as registry
+from marconi_core.availability import VOCABULARY, read_reasons
+from marconi_core.config import load_config
+from marconi_core.errors import ConfigError
+from marconi_core.provenance import code_digest
+from marconi_core.sim.sweep import CODE
+from marconi_core.study import grid
+
+try:
+    STUDY = load_config(config)
+except ConfigError as error:
+    raise WorkflowError(str(error)) from None
+
+REGISTERED = {registry.lookup(name).filename: name for name in registry.registry()}
+REQUIRED = [dataset for dataset in STUDY.datasets.values() if not dataset.optional]
+OPTIONAL = [name for name, dataset in STUDY.datasets.items() if dataset.optional]
+
+
+wildcard_constraints:
+    file="|".join(map(re.escape, REGISTERED)),
+    dataset="|".join(STUDY.datasets),
+    trace="|".join(re.escape(spec.name) for spec in STUDY.traces()),
+
+
+def availability(wildcards):
+    """The file that says which optional data sets can be had, if there are optional ones."""
+    return checkpoints.availability.get().output.reasons if OPTIONAL else []
+
+
+def left_out(wildcards):
+    """Reasons by name of the optional data sets that cannot be had."""
+    path = availability(wildcards)
+    return (
+        {name: why for name, why in read_reasons(path).items() if why} if path else {}
+    )
+
+
+def used(wildcards):
+    """Names of the data sets that take part."""
+    missing = left_out(wildcards)
+    return [name for name in STUDY.datasets if name not in missing]
+
+
+def roles(wildcards):
+    """Roles of the data sets that take part, as plain values."""
+    return [asdict(role) for role in STUDY.roles(used(wildcards))]
+
+
+def of_all_traces(pattern):
+    """Input function: a file of every trace of the data sets that take part."""
+    return lambda wildcards: [
+        pattern.format(trace=spec.name) for spec in STUDY.traces(used(wildcards))
+    ]
+
+
+def of_all_datasets(pattern):
+    """Input function: a file of every data set that takes part."""
+    return lambda wildcards: [pattern.format(dataset=name) for name in used(wildcards)]
+
+
+def data_file(name):
+    return f"<data>/{registry.lookup(name).filename}"
+
+
+def tokenizer_of(dataset):
+    return "<data>/llama2-tokenizer.json" if dataset.needs_tokenizer else []
+
+
+def compiled(wildcards):
+    """The compiled file that holds a trace's requests."""
+    spec = STUDY.trace(wildcards.trace)
+    ready = STUDY.datasets[spec.dataset].trace_dir is not None
+    return f"<results>/traces/{spec.name if ready else spec.dataset}.npz"
+
+
+def dataset_of(wildcards):
+    return STUDY.datasets[wildcards.dataset]

@@ -1,0 +1,120 @@
+# Figures and tables from result tables; never from logs.
+
+
+rule fig7:
+    input:
+        runs=of_all_traces("<results>/sim/{trace}/runs.parquet"),
+    output:
+        svg=report(
+            "<results>/figures/fig7.svg",
+            caption="../report/fig7.rst",
+            category="Figures",
+            labels={"figure": "7", "shows": "token hit rate"},
+        ),
+        pdf="<results>/figures/fig7.pdf",
+        csv="<results>/figures/fig7.csv",
+    log:
+        "<logs>/fig7.log",
+    conda:
+        "../envs/core.yaml"
+    params:
+        roles=roles,
+        code=code_digest("plots", "metrics", "roles", "claims"),
+    message:
+        "Drawing Figure 7."
+    script:
+        "../scripts/fig7.py"
+
+
+rule fig8:
+    input:
+        runs=of_all_traces("<results>/sim/{trace}/runs.parquet"),
+    output:
+        svg=report(
+            "<results>/figures/fig8.svg",
+            caption="../report/fig8.rst",
+            category="Figures",
+            labels={"figure": "8", "shows": "gain over SGLang+"},
+        ),
+        pdf="<results>/figures/fig8.pdf",
+        csv="<results>/figures/fig8.csv",
+    log:
+        "<logs>/fig8.log",
+    conda:
+        "../envs/core.yaml"
+    params:
+        roles=roles,
+        code=code_digest("plots", "metrics", "roles", "claims"),
+    message:
+        "Drawing Figure 8."
+    script:
+        "../scripts/fig8.py"
+
+
+rule fig9_panel:
+    input:
+        requests=lambda wildcards: [
+            f"<results>/sim/{spec.name}/requests.parquet"
+            for spec in STUDY.traces([wildcards.dataset])
+        ],
+    output:
+        svg=report(
+            "<results>/figures/fig9_{dataset}.svg",
+            caption="../report/fig9.rst",
+            category="Figures",
+            labels={"figure": "9, {dataset}", "shows": "P95 TTFT"},
+        ),
+        pdf="<results>/figures/fig9_{dataset}.pdf",
+        csv="<results>/figures/fig9_{dataset}.csv",
+    log:
+        "<logs>/fig9_{dataset}.log",
+    conda:
+        "../envs/core.yaml"
+    params:
+        roles=lambda wildcards: [
+            asdict(role) for role in STUDY.roles([wildcards.dataset])
+        ],
+        code=code_digest("plots", "metrics", "roles", "claims", "latency"),
+    message:
+        "Drawing Figure 9 for {wildcards.dataset}."
+    script:
+        "../scripts/fig9.py"
+
+
+rule fig9:
+    input:
+        of_all_datasets("<results>/figures/fig9_{dataset}.svg"),
+
+
+rule fig9b:
+    input:
+        [
+            f"<results>/figures/fig9_{name}.svg"
+            for name, dataset in STUDY.datasets.items()
+            if dataset.paper_dataset == "sharegpt" and not dataset.optional
+        ],
+
+
+rule claims:
+    input:
+        runs=of_all_traces("<results>/sim/{trace}/runs.parquet"),
+        requests=of_all_traces("<results>/sim/{trace}/requests.parquet"),
+    output:
+        csv="<results>/tables/claims.csv",
+        markdown=report(
+            "<results>/tables/claims.md",
+            caption="../report/claims.rst",
+            category="Claims",
+        ),
+    log:
+        "<logs>/claims.log",
+    conda:
+        "../envs/core.yaml"
+    params:
+        roles=roles,
+        left_out=left_out,
+        code=code_digest("claims", "summary", "findings", "metrics", "roles", "latency"),
+    message:
+        "Judging the paper's claims."
+    script:
+        "../scripts/claims.py"

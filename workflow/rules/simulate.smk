@@ -1,0 +1,28 @@
+# One job a trace: a simulation takes milliseconds, a job a second.
+
+
+rule simulate:
+    input:
+        compiled=compiled,
+    output:
+        runs="<results>/sim/{trace}/runs.parquet",
+        requests="<results>/sim/{trace}/requests.parquet",
+        tuning="<results>/sim/{trace}/tuning.parquet",
+    log:
+        "<logs>/simulate/{trace}.log",
+    benchmark:
+        "<benchmarks>/simulate/{trace}.tsv"
+    conda:
+        "../envs/core.yaml"
+    params:
+        grid=lambda wildcards: grid(STUDY, wildcards.trace),
+        code=code_digest(*CODE, "traces/arrivals", "study"),
+    message:
+        "Simulating all policies and capacities on {wildcards.trace}."
+    script:
+        "../scripts/simulate.py"
+
+
+rule sim:
+    input:
+        of_all_traces("<results>/sim/{trace}/runs.parquet"),

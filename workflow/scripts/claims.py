@@ -1,0 +1,24 @@
+"""Judges every claim of the paper and writes the results page."""
+
+from pathlib import Path
+
+from marconi_core.claims import evaluate, load_claims
+from marconi_core.metrics import read_tables
+from marconi_core.provenance import versions
+from marconi_core.roles import Role
+from marconi_core.rule_log import rule_log
+from marconi_core.summary import summary
+
+
+def main(snakemake):
+    with rule_log(snakemake.log[0]):
+        roles = [Role(**role) for role in snakemake.params.roles]
+        runs = read_tables(snakemake.input.runs)
+        table = evaluate(load_claims(), runs, read_tables(snakemake.input.requests), roles)
+        table.to_csv(snakemake.output.csv, index=False)
+        page = summary(table, runs, roles, snakemake.params.left_out, versions())
+        Path(snakemake.output.markdown).write_text(page, encoding="utf-8")
+
+
+if "snakemake" in globals():
+    main(snakemake)  # noqa: F821

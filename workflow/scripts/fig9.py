@@ -1,0 +1,20 @@
+"""Draws Figure 9 for one data set from the request tables."""
+
+from marconi_core.claims import printed_values
+from marconi_core.metrics import read_tables
+from marconi_core.plots import fig9
+from marconi_core.plots.style import save_with_data
+from marconi_core.roles import Role
+from marconi_core.rule_log import rule_log
+
+
+def main(snakemake):
+    with rule_log(snakemake.log[0]):
+        [role] = [Role(**role) for role in snakemake.params.roles]
+        paper = printed_values("ttft_points_under_vanilla")
+        rows = fig9.table(read_tables(snakemake.input.requests), role, paper)
+        save_with_data(fig9.draw(rows), rows, snakemake.output)
+
+
+if "snakemake" in globals():
+    main(snakemake)  # noqa: F821
