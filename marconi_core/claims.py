@@ -67,11 +67,6 @@ class Results:
         return hit_rates(self.runs, POLICIES)
 
     @cached_property
-    def rounded_rates(self) -> pd.DataFrame:
-        """Token hit rates in percent with the two decimals of the paper's logs."""
-        return hit_rates(self.runs, POLICIES, PAPER_DECIMALS)
-
-    @cached_property
     def p95_ttft(self) -> pd.DataFrame:
         """P95 TTFT in milliseconds."""
         return p95_ttft(self.requests, POLICIES)
@@ -79,16 +74,16 @@ class Results:
 
 def _mean_ratio(results: Results, baseline: str) -> Measured:
     value, exact = (
-        float(ratios(rates, "marconi", baseline).mean())
-        for rates in (results.rounded_rates, results.rates)
+        float(ratios(hit_rates(results.runs, POLICIES, decimals), "marconi", baseline).mean())
+        for decimals in (PAPER_DECIMALS, None)
     )
     return Measured(value, exact)
 
 
 def _p95_gain(results: Results, baseline: str) -> Measured:
     value, exact = (
-        float(relative_gains(rates, "marconi", baseline).quantile(0.95))
-        for rates in (results.rounded_rates, results.rates)
+        float(relative_gains(results.rates, "marconi", baseline, decimals).quantile(0.95))
+        for decimals in (PAPER_DECIMALS, None)
     )
     return Measured(value, exact)
 

@@ -16,14 +16,18 @@ import numba
 import pooch
 
 PACKAGE_ROOT = Path(__file__).parent
+SOURCES = ("jit.py", "models", "policies", "sim", "traces")
+"""Files and folders with compiled functions, or functions that those call."""
 
 
 @lru_cache
 def _cache_folder() -> str:
     """Return NUMBA_CACHE_DIR, or a user-wide folder for exactly these sources."""
     digest = hashlib.sha256()
-    for file in sorted(PACKAGE_ROOT.rglob("*.py")):
-        digest.update(file.read_bytes())
+    for source in SOURCES:
+        path = PACKAGE_ROOT / source
+        for file in sorted(path.rglob("*.py")) if path.is_dir() else [path]:
+            digest.update(file.read_bytes())
     given = os.environ.get("NUMBA_CACHE_DIR")
     return given or str(pooch.os_cache("marconi") / "compiled" / digest.hexdigest()[:16])
 

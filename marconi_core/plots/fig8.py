@@ -30,8 +30,8 @@ def table(runs: pd.DataFrame, roles: Sequence[Role], paper: Mapping[str, str]) -
     """
     rows = []
     for role in roles:
-        rates = hit_rates(runs[runs["dataset"] == role.dataset], POLICIES, PAPER_DECIMALS)
-        gains = relative_gains(rates, "marconi", "sglang_plus")
+        rates = hit_rates(runs[runs["dataset"] == role.dataset], POLICIES)
+        gains = relative_gains(rates, "marconi", "sglang_plus", PAPER_DECIMALS)
         rows.append(
             {"dataset": role.dataset, "label": role.label}
             | box_statistics(gains)

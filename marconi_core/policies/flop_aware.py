@@ -1,9 +1,4 @@
-"""FLOP-aware eviction: score = normalised recency + alpha * normalised FLOPs saved per byte."""
-
-from typing import Any
-
-import numpy as np
-from numpy.typing import NDArray
+"""FLOP-aware eviction values a cached node by the prefill FLOPs it saves per byte it occupies."""
 
 from marconi_core.jit import compiled
 from marconi_core.models import flops
@@ -35,37 +30,3 @@ def efficiency(start: int, end: int, geometry: Geometry) -> float:
         geometry.num_ssm_layers * state_bytes(d, n) + geometry.num_attn_layers * kv_bytes(d) * end
     )
     return saved / size
-
-
-@compiled
-def utilities(
-    efficiencies: NDArray[np.float64],
-    timestamps: NDArray[np.int64],
-    clock: int,
-    alpha: float,
-    out: NDArray[np.float64],
-) -> Any:
-    """Score all eviction candidates into `out` and return the lowest score: evict that one.
-
-    Recency is 1 / (clock - timestamp). Both terms are min-max normalised over the candidates; a
-    term that is the same for all counts as 1. No fused multiply-add: each operation rounds.
-
-    Args:
-        efficiencies: float64[candidates], at least one.
-        timestamps: int64[candidates], each before `clock`.
-    """
-    low, high = efficiencies[0], efficiencies[0]
-    oldest, newest = timestamps[0], timestamps[0]
-    for i in range(len(efficiencies)):
-        low, high = min(low, efficiencies[i]), max(high, efficiencies[i])
-        oldest, newest = min(oldest, timestamps[i]), max(newest, timestamps[i])
-    stalest, freshest = 1 / (clock - oldest), 1 / (clock - newest)
-    efficiency_range, recency_range = high - low, freshest - stalest
-    for i in range(len(efficiencies)):
-        e = (efficiencies[i] - low) / efficiency_range if efficiency_range > 0 else 1.0
-        r = (1 / (clock - timestamps[i]) - stalest) / recency_range if recency_range > 0 else 1.0
-        out[i] = alpha * e + r
-    lowest = out[0]
-    for i in range(len(out)):
-        lowest = min(lowest, out[i])
-    return lowest

@@ -28,6 +28,7 @@ from marconi_core.sim.records import (
     parting,
     remove_child,
 )
+from marconi_core.sim.ring import unlink, use
 from marconi_core.traces.tree import ROOT, PrefixTree
 
 BLOCK = 32
@@ -107,7 +108,7 @@ def replay(
             evicted[i] = gone
         added, added_tokens = _insert(tree, cache, run_length, path, end)
         if length % BLOCK > 0:
-            _use(cache, len(tree) + path[end], clock)
+            use(cache, len(tree) + path[end], clock)
         _use_path(cache, path, end, clock)
         blocks += added
         tokens += added_tokens
@@ -212,8 +213,9 @@ def _make_room(tree: Records, cache: Records, path: Ints, end: int, parent: int)
         v = child - nodes if child >= nodes else child
         matched = tree[path[parting(tree, path, 0, min(tree[v].level, end), v)]].depth - start
         if matched > longest:
-            longest = matched
-            best = child if child >= nodes and matched == cache[child].cached else ABSENT
+            longest, best = matched, ABSENT
+        if child >= nodes and matched == cache[child].cached == longest:
+            best = child
         child = cache[child].next_sibling
     if best == ABSENT:
         return 0
@@ -237,28 +239,7 @@ def _remove(cache: Records, name: int, nodes: int) -> None:
         cache[cache[name].parent].tails -= 1
     remove_child(cache, name)
     cache[name].cached = 0
-    _unlink(cache, name)
-
-
-@compiled
-def _unlink(cache: Records, name: int) -> None:
-    older, newer = cache[name].older, cache[name].newer
-    if older != ABSENT:
-        cache[older].newer = newer
-        cache[newer].older = older
-        cache[name].older = ABSENT
-
-
-@compiled
-def _use(cache: Records, name: int, clock: int) -> None:
-    """Stamp a run or tail and make it the newest."""
-    _unlink(cache, name)
-    cache[name].timestamp = clock
-    newest = cache[ROOT].older
-    cache[newest].newer = name
-    cache[name].older = newest
-    cache[name].newer = ROOT
-    cache[ROOT].older = name
+    unlink(cache, name)
 
 
 @compiled
@@ -266,7 +247,7 @@ def _use_path(cache: Records, path: Ints, deepest: int, clock: int) -> None:
     """Use the cached runs of a sequence down to level `deepest`, the deepest first."""
     for level in range(deepest, 0, -1):
         if cache[path[level]].cached > 0:
-            _use(cache, path[level], clock)
+            use(cache, path[level], clock)
 
 
 @compiled

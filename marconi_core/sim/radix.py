@@ -6,13 +6,21 @@ named by the union-tree node at which they end; an edge is a run of union-tree n
 """
 
 from collections.abc import Iterator
-from typing import Any, NamedTuple
+from typing import Any
 
 import numpy as np
-from numpy.typing import NDArray
 
 from marconi_core.jit import compiled
-from marconi_core.policies.flop_aware import efficiency, kv_bytes, state_bytes, utilities
+from marconi_core.policies.candidates import (
+    Candidates,
+    add,
+    change,
+    empty_candidates,
+    remove,
+    search,
+    touch,
+)
+from marconi_core.policies.flop_aware import efficiency, kv_bytes, state_bytes
 from marconi_core.sim import heap
 from marconi_core.sim.records import (
     ABSENT,
@@ -30,6 +38,7 @@ from marconi_core.sim.records import (
     remove_child,
     replace_child,
 )
+from marconi_core.sim.ring import unlink, use
 from marconi_core.traces.tree import ROOT, PrefixTree
 
 heapify, pop, push = heap.heapify, heap.pop, heap.push
@@ -41,23 +50,13 @@ NODE = np.dtype(
         ("starting", np.int32),  # the cached node whose edge starts with this union-tree node
         ("candidate", np.int32),  # place among the eviction candidates, or ABSENT
         ("timestamp", np.int64),  # logical time of the last use
+        ("older", np.int32),  # links of the ring; LRU only
+        ("newer", np.int32),
         ("rank", np.int64),  # orders siblings: a new key ranks last, a replaced value inherits
     ],
     align=True,
 )
 """A cached node, by the union-tree node at which it ends; all arrays have an entry for each."""
-
-
-class Candidates(NamedTuple):
-    """Nodes that FLOP-aware eviction may take (at most one child), densely packed for scoring.
-
-    `count[0]` is how many there are.
-    """
-
-    node: Ints
-    efficiency: NDArray[np.float64]
-    timestamp: NDArray[np.int64]
-    count: NDArray[np.int64]
 
 
 @compiled
@@ -95,13 +94,7 @@ def replay(
         peak bytes; the `Evictions`; and the final NODE[nodes].
     """
     cache = _empty_cache(len(tree))
-    candidates = Candidates(
-        np.empty(len(tree), np.int32),
-        np.empty(len(tree), np.float64),
-        np.empty(len(tree), np.int64),
-        np.zeros(1, np.int64),
-    )
-    scratch = np.empty(len(tree), np.float64)
+    candidates = empty_candidates(1 if lru else len(tree))
     evictions = empty_log(2 * requests if log else 0)  # an insertion adds at most two nodes
     levels = 1
     for i in range(requests):
@@ -121,15 +114,17 @@ def replay(
         length = tree[out_node[i]].depth
 
         clock += 1
-        _, skipped[i], last = _lookup(tree, tokens, cache, path, tree[in_node[i]].level, clock, lru)
-        if not lru:
+        _, skipped[i], last, _ = _lookup(tree, tokens, cache, path, tree[in_node[i]].level)
+        if not lru:  # LRU: the insertion's own lookup stamps all that this one would
             _stamp(cache, candidates, last, clock)
 
         clock += 2  # the insertion, and its own lookup
         if i + 1 == switch_at:
             alpha = alpha_after
-        matched, on_whole_edges, last = _lookup(tree, tokens, cache, path, end, clock, lru)
-        if not lru:
+        matched, on_whole_edges, last, entered = _lookup(tree, tokens, cache, path, end)
+        if lru:
+            _use_path(cache, entered, clock)
+        else:
             _stamp(cache, candidates, last, clock)
         need = per_node * (2 if matched > on_whole_edges else 1) + per_token * (length - matched)
         excess = per_node * cached_nodes + per_token * cached_tokens + need - capacity
@@ -146,7 +141,7 @@ def replay(
                 gone_leaves = gone
             else:
                 gone, gone_tokens, gone_leaves = _evict_flop_aware(
-                    tree, cache, candidates, scratch, excess, per_node, per_token, geometry,
+                    tree, cache, candidates, excess, per_node, per_token, geometry,
                     clock, alpha, i + 1, evictions, leaves + internals, log,
                 )  # fmt: skip
             cached_nodes -= gone
@@ -176,31 +171,32 @@ def _empty_cache(nodes: int) -> Records:
         cache[node].last_child = ABSENT
         cache[node].starting = ABSENT
         cache[node].candidate = ABSENT
-        cache[node].timestamp = 0
+        cache[node].older = ABSENT
+    cache[ROOT].older = ROOT
+    cache[ROOT].newer = ROOT
     return cache
 
 
 @compiled
 def _lookup(
-    tree: Records, tokens: Ints, cache: Records, path: Ints, end: int, clock: int, lru: bool
-) -> tuple[int, int, int]:
+    tree: Records, tokens: Ints, cache: Records, path: Ints, end: int
+) -> tuple[int, int, int, int]:
     """Match the sequence that ends at ``path[end]``.
 
     Returns:
-        (tokens matched, tokens on wholly matched edges, deepest wholly matched node or ABSENT).
+        (tokens matched, tokens on wholly matched edges, deepest wholly matched node or ABSENT,
+        deepest node entered, wholly matched or not).
     """
     node, level, last = ROOT, 0, ABSENT
     while True:
-        if lru:
-            cache[node].timestamp = clock
         child = cache[path[level + 1]].starting if level < end else ABSENT
         if child == ABSENT:
-            return tree[node].depth, tree[node].depth, last
+            return tree[node].depth, tree[node].depth, last, node
         child_level = tree[child].level
         if child_level > end or path[child_level] != child:
             level = parting(tree, path, level + 1, min(child_level, end), child)
             return _lookup_after_partial_edge(
-                tree, tokens, cache, path, level, end, child, tree[node].depth, last, clock, lru
+                tree, tokens, cache, path, level, end, child, tree[node].depth, last
             )
         node, level, last = child, child_level, child
 
@@ -216,9 +212,7 @@ def _lookup_after_partial_edge(
     node: int,
     on_whole_edges: int,
     last: int,
-    clock: int,
-    lru: bool,
-) -> tuple[int, int, int]:
+) -> tuple[int, int, int, int]:
     """Go on below an edge that matched only down to ``path[level]``, as the reference does.
 
     The reference descends into the children of a partly matched node and compares their edges with
@@ -230,8 +224,6 @@ def _lookup_after_partial_edge(
     sequence, level = path[level + 1 : end + 1], 0
     offset = np.int64(0)  # the next token is at this offset on the edge of sequence[level]
     while True:
-        if lru:
-            cache[node].timestamp = clock
         child = ABSENT
         if matched < total:
             token = tokens[tree[sequence[level]].edge_start + offset]
@@ -239,7 +231,7 @@ def _lookup_after_partial_edge(
             while child != ABSENT and tokens[tree[cache[child].top].edge_start] != token:
                 child = cache[child].next_sibling
         if child == ABSENT:
-            return matched, on_whole_edges, last
+            return matched, on_whole_edges, last, node
         edge = _edge_tokens(tree, tokens, cache, child)
         common = 0
         while (
@@ -283,8 +275,17 @@ def _stamp(cache: Records, candidates: Candidates, node: int, clock: int) -> Non
     """Mark a node as used now (ABSENT: none)."""
     if node != ABSENT:
         cache[node].timestamp = clock
-        if cache[node].candidate != ABSENT:
-            candidates.timestamp[cache[node].candidate] = clock
+        place = cache[node].candidate
+        if place != ABSENT:
+            touch(candidates, place, clock)
+
+
+@compiled
+def _use_path(cache: Records, node: int, clock: int) -> None:
+    """LRU: mark a node and its ancestors as used now, the deepest first."""
+    while node != ROOT:
+        use(cache, node, clock)
+        node = cache[node].parent
 
 
 @compiled
@@ -304,28 +305,26 @@ def _insert(
     Returns:
         (nodes, tokens) added.
     """
-    node, level, added = ROOT, 0, 0
-    while True:
-        if lru:
-            cache[node].timestamp = clock
-        if level == end:
-            return added, 0
+    node, level, added, added_tokens = ROOT, 0, 0, 0
+    while level < end:
         top = path[level + 1]
         child = cache[top].starting
         if child == ABSENT:
-            leaf = path[end]
-            append_child(cache, node, leaf)
-            _set_edge(cache, leaf, top)
-            cache[leaf].rank = rank
-            cache[leaf].timestamp = clock
+            parent, node, level = node, path[end], end
+            append_child(cache, parent, node)
+            _set_edge(cache, node, top)
+            cache[node].rank = rank
+            cache[node].timestamp = clock
+            added += 1
+            added_tokens = tree[node].depth - tree[parent].depth
             if not lru:
+                _review(tree, cache, candidates, parent, geometry)
                 _review(tree, cache, candidates, node, geometry)
-                _review(tree, cache, candidates, leaf, geometry)
-            return added + 1, tree[leaf].depth - tree[node].depth
+            break
         child_level = tree[child].level
         if child_level <= end and path[child_level] == child:
-            if child_level == end:
-                return added, 0
+            if child_level == end:  # the reference does not stamp the node at which all ends
+                break
             node, level = child, child_level
             continue
         level = parting(tree, path, level + 1, min(child_level, end), child)
@@ -336,6 +335,9 @@ def _insert(
         if not lru:
             _review(tree, cache, candidates, node, geometry)
             _review(tree, cache, candidates, child, geometry)
+    if lru:
+        _use_path(cache, node, clock)
+    return added, added_tokens
 
 
 @compiled
@@ -368,32 +370,21 @@ def _review(
     if cache[node].children > 1:
         _withdraw(cache, candidates, node)
         return
-    place = cache[node].candidate
-    if place == ABSENT:
-        place = candidates.count[0]
-        candidates.count[0] += 1
-        cache[node].candidate = place
-        candidates.node[place] = node
-    candidates.timestamp[place] = cache[node].timestamp
-    candidates.efficiency[place] = efficiency(
-        tree[cache[node].parent].depth, tree[node].depth, geometry
-    )
+    worth = efficiency(tree[cache[node].parent].depth, tree[node].depth, geometry)
+    if cache[node].candidate == ABSENT:
+        cache[node].candidate = add(candidates, node, worth, cache[node].timestamp)
+    else:
+        change(candidates, cache[node].candidate, worth, cache[node].timestamp)
 
 
 @compiled
 def _withdraw(cache: Records, candidates: Candidates, node: int) -> None:
-    """Remove `node` from the candidates, if it is one: the last one takes its place."""
+    """Remove `node` from the candidates, if it is one."""
     place = cache[node].candidate
-    if place == ABSENT:
-        return
-    candidates.count[0] -= 1
-    last = candidates.count[0]
-    moved = candidates.node[last]
-    candidates.node[place] = moved
-    candidates.efficiency[place] = candidates.efficiency[last]
-    candidates.timestamp[place] = candidates.timestamp[last]
-    cache[moved].candidate = place
-    cache[node].candidate = ABSENT
+    if place != ABSENT:
+        moved = remove(candidates, place)
+        cache[moved].candidate = place
+        cache[node].candidate = ABSENT
 
 
 @compiled
@@ -401,7 +392,6 @@ def _evict_flop_aware(
     tree: Records,
     cache: Records,
     candidates: Candidates,
-    scratch: NDArray[np.float64],
     excess: float,
     per_node: int,
     per_token: int,
@@ -423,7 +413,7 @@ def _evict_flop_aware(
     """
     freed, gone, gone_tokens, leaves = 0, 0, 0, 0
     while freed < excess and candidates.count[0] > 0:
-        victim = _lowest(tree, cache, candidates, scratch, clock, alpha)
+        victim = _lowest(tree, cache, candidates, clock, alpha)
         parent = cache[victim].parent
         edge = tree[victim].depth - tree[parent].depth
         leaf = cache[victim].children == 0
@@ -472,26 +462,13 @@ def _last_edge(tree: Records, cache: Records) -> int:
 
 
 @compiled
-def _lowest(
-    tree: Records,
-    cache: Records,
-    candidates: Candidates,
-    scratch: NDArray[np.float64],
-    clock: int,
-    alpha: float,
-) -> int:
+def _lowest(tree: Records, cache: Records, candidates: Candidates, clock: int, alpha: float) -> int:
     """Return the candidate with the lowest score; of equals, the first in DFS preorder."""
-    count = candidates.count[0]
-    scores = scratch[:count]
-    lowest = utilities(
-        candidates.efficiency[:count], candidates.timestamp[:count], clock, alpha, scores
-    )
-    victim = ABSENT
-    for place in range(count):
-        if scores[place] == lowest:
-            node = candidates.node[place]
-            if victim == ABSENT or _precedes(tree, cache, node, victim):
-                victim = node
+    ties = search(candidates, clock, alpha)
+    victim = candidates.tied[0]
+    for node in candidates.tied[1:ties]:
+        if _precedes(tree, cache, node, victim):
+            victim = node
     return victim
 
 
@@ -526,18 +503,26 @@ def _evict_lru(
 ) -> tuple[int, int]:
     """Evict least recently used leaves until `excess` bytes are freed.
 
+    The oldest node is always a leaf. Where timestamps tie, the reference leaves the order to
+    Python's heapq over the leaves in DFS preorder; then, and only then, that heap is built.
+
     Returns:
         (nodes, tokens) evicted.
     """
-    leaves = np.empty(cached + 1, np.int32)
-    size = _collect_leaves(cache, leaves)
-    heapify(leaves, size, cache)
+    tied = _ties_matter(tree, cache, excess, per_node, per_token)
+    leaves = np.empty(cached + 1 if tied else 0, np.int32)
+    size = 0
+    if tied:
+        size = _collect_leaves(cache, leaves)
+        heapify(leaves, size, cache)
     freed, gone, gone_tokens = 0, 0, 0
-    while freed < excess and size > 0:
-        victim = pop(leaves, size, cache)
-        size -= 1
+    while freed < excess:
+        victim = cache[ROOT].newer
         if victim == ROOT:
             break
+        if tied:
+            victim = pop(leaves, size, cache)
+            size -= 1
         parent = cache[victim].parent
         edge = tree[victim].depth - tree[parent].depth
         if log:
@@ -548,11 +533,29 @@ def _evict_lru(
         gone += 1
         gone_tokens += edge
         remove_child(cache, victim)
+        unlink(cache, victim)
         cache[cache[victim].top].starting = ABSENT
-        if cache[parent].children == 0:
+        if tied and parent != ROOT and cache[parent].children == 0:
             push(leaves, size, parent, cache)
             size += 1
     return gone, gone_tokens
+
+
+@compiled
+def _ties_matter(
+    tree: Records, cache: Records, excess: float, per_node: int, per_token: int
+) -> bool:
+    """Tell whether two leaves of the same age may compete while `excess` bytes are freed."""
+    freed = 0
+    node = cache[ROOT].newer
+    while node != ROOT and freed < excess:
+        newer, parent = cache[node].newer, cache[node].parent
+        same_age = newer != ROOT and cache[newer].timestamp == cache[node].timestamp
+        if same_age and newer != parent:
+            return True
+        freed += per_node + per_token * (tree[node].depth - tree[parent].depth)
+        node = newer
+    return False
 
 
 @compiled

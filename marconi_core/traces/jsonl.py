@@ -1,6 +1,7 @@
 """Trace files in the paper's format: one JSON object a line for each request, in replay order."""
 
 import gzip
+import hashlib
 import json
 import logging
 import lzma
@@ -74,20 +75,39 @@ def write_trace(trace: Trace, path: str | os.PathLike[str]) -> None:
     if Path(path).suffix in (".gz", ".xz"):
         raise TraceError(f"{path}: traces are written as plain text; choose a name without suffix")
     heartbeat = Heartbeat(logger, "%s: %d of %d requests written")
-    with atomic_path(path) as partial, partial.open("w", encoding="utf-8", newline="\n") as file:
-        for i in range(len(trace)):
-            inputs, outputs = trace.input_tokens(i).tolist(), trace.output_tokens(i).tolist()
-            line = {
-                "session_id": trace.session_ids[trace.session[i]],
-                "turn_id": int(trace.turn[i]),
-                "ts": float(trace.ts[i]),
-                "num_input_tokens": len(inputs),
-                "num_output_tokens": len(outputs),
-                "input_tokens": inputs,
-                "output_tokens": outputs,
-            }
-            file.write(json.dumps(line) + "\n")
-            heartbeat.beat(path, i + 1, len(trace))
+    with atomic_path(path) as partial, partial.open("wb") as file:
+        for number, line in enumerate(_lines(trace), start=1):
+            file.write(line)
+            heartbeat.beat(path, number, len(trace))
+
+
+def trace_sha256(trace: Trace) -> str:
+    """Return the SHA-256 of the file that `write_trace` would write."""
+    digest = hashlib.sha256()
+    for line in _lines(trace):
+        digest.update(line)
+    return digest.hexdigest()
+
+
+def content_sha256(path: str | os.PathLike[str]) -> str:
+    """Return the SHA-256 of a trace file's content, unpacked."""
+    with _open(Path(path)) as file:
+        return hashlib.file_digest(file, "sha256").hexdigest()  # type: ignore[arg-type]
+
+
+def _lines(trace: Trace) -> Iterator[bytes]:
+    for i in range(len(trace)):
+        inputs, outputs = trace.input_tokens(i).tolist(), trace.output_tokens(i).tolist()
+        line = {
+            "session_id": trace.session_ids[trace.session[i]],
+            "turn_id": int(trace.turn[i]),
+            "ts": float(trace.ts[i]),
+            "num_input_tokens": len(inputs),
+            "num_output_tokens": len(outputs),
+            "input_tokens": inputs,
+            "output_tokens": outputs,
+        }
+        yield json.dumps(line).encode() + b"\n"
 
 
 def _open(path: Path) -> IO[bytes]:

@@ -1,0 +1,66 @@
+"""Running the workflow in process, in a folder of its own."""
+
+import shutil
+from collections import Counter
+from pathlib import Path
+from typing import Any, Protocol
+
+import pytest
+from snakemake.api import SnakemakeApi
+from snakemake.scheduling.greedy import SchedulerSettings as GreedySettings
+from snakemake.settings.types import (
+    ConfigSettings,
+    DAGSettings,
+    OutputSettings,
+    Quietness,
+    RerunTrigger,
+    ResourceSettings,
+    SchedulingSettings,
+)
+
+TRIGGERS = frozenset({RerunTrigger.MTIME, RerunTrigger.PARAMS, RerunTrigger.INPUT})
+
+
+class Run(Protocol):
+    """Plans or executes the workflow and returns how many jobs each rule had to run."""
+
+    def __call__(
+        self, *targets: str, config: str | None = None, execute: bool = False, **options: Any
+    ) -> Counter[str]: ...
+
+
+@pytest.fixture
+def checkout(repository: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Path:
+    """A copy of the workflow to run in; the package is the installed one."""
+    shutil.copy(repository / "Snakefile", tmp_path)
+    shutil.copytree(repository / "workflow", tmp_path / "workflow")
+    monkeypatch.chdir(tmp_path)
+    return tmp_path
+
+
+@pytest.fixture
+def run(checkout: Path) -> Run:
+    """The workflow of `checkout`."""
+
+    def run(
+        *targets: str, config: str | None = None, execute: bool = False, **options: Any
+    ) -> Counter[str]:
+        files = [checkout / f"workflow/config/{config}.yaml"] if config else []
+        with SnakemakeApi(OutputSettings(dryrun=not execute, quiet={Quietness.ALL})) as api:
+            workflow = api.workflow(
+                resource_settings=ResourceSettings(cores=2),
+                config_settings=ConfigSettings(config=options, configfiles=files),
+                snakefile=checkout / "Snakefile",
+                workdir=checkout,
+            )
+            dag = workflow.dag(DAGSettings(targets=set(targets), rerun_triggers=TRIGGERS))
+            dag.execute_workflow(
+                executor="local" if execute else "dryrun",
+                scheduling_settings=SchedulingSettings(scheduler="greedy"),
+                scheduler_settings=GreedySettings(),
+            )
+            return Counter(
+                job.rule.name for job in workflow._workflow.dag.needrun_jobs(exclude_finished=False)
+            )
+
+    return run

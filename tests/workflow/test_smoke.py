@@ -1,0 +1,46 @@
+"""The whole chain on the tiny configuration, once; then everything that must hold of its results."""
+
+from pathlib import Path
+
+import pandas as pd
+import pytest
+from snakemake.exceptions import WorkflowError
+
+from .conftest import Run
+
+FIGURES = ("fig7", "fig8", "fig9_tiny_agents", "fig9_tiny_chats")
+
+
+def test_smoke_run(run: Run, checkout: Path) -> None:
+    run(config="smoke", execute=True)
+    results = checkout / "results/smoke"
+    for figure in FIGURES:
+        for suffix in ("svg", "pdf", "csv"):
+            assert (results / f"figures/{figure}.{suffix}").stat().st_size > 0
+    claims = pd.read_csv(results / "tables/claims.csv")
+    assert set(claims["verdict"]) == {"stand-in only", "no data"}
+    assert "tiny_chats (stand-in for ShareGPT)" in (results / "tables/claims.md").read_text()
+
+    assert not run(config="smoke"), "a second run has nothing to do"
+
+    before = {path: path.read_bytes() for path in (results / "figures").iterdir()}
+    for path in before:
+        path.unlink()
+    run(config="smoke", execute=True)
+    changed = [path.name for path, content in before.items() if path.read_bytes() != content]
+    assert changed == [], "figures are byte-identical on a rerun"
+
+
+def test_a_failing_rule_says_why_in_its_log(run: Run, checkout: Path) -> None:
+    archive = checkout / "archive"
+    archive.mkdir()
+    config = checkout / "workflow/config/smoke.yaml"
+    text = config.read_text(encoding="utf-8")
+    config.write_text(text.replace("  tiny_chats:\n", "  tiny_chats:\n    trace_dir: archive\n"))
+    for rate in (1, 2):
+        (archive / f"tiny_chats_sps={rate}_nums=20.jsonl").write_text('{"session_id": 0')
+    with pytest.raises(WorkflowError, match="did not complete"):
+        run("compile", config="smoke", execute=True)
+    log = checkout / "results/smoke/logs/read_trace/tiny_chats_sps=1_nums=20.log"
+    assert "ERROR TraceError: archive/tiny_chats_sps=1_nums=20.jsonl:1" in log.read_text()
+    assert not list((checkout / "results/smoke/traces").glob("tiny_chats*"))
