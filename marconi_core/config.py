@@ -26,7 +26,8 @@ from marconi_core.models import load_model
 from marconi_core.policies import POLICIES
 from marconi_core.roles import Role
 from marconi_core.traces.arrivals import PoissonArrivals, TypingArrivals
-from marconi_core.traces.sources import SOURCES, Source, validate_params
+from marconi_core.traces.sources import SOURCES, validate_params
+from marconi_core.traces.sources.base import Source
 
 DATASET_NAME = r"[a-z][a-z0-9_]*"
 COMPARED_POLICIES = ("vllm_plus", "sglang_plus", "marconi")  # by the figures and claims

@@ -57,7 +57,7 @@ def draw(boxes: pd.DataFrame) -> Figure:
             axes.set_title(two_lines(first["label"]))
             axes.grid(visible=False, axis="x")
             axes.text(
-                0.04, 0.97, f"mean ratio\nhere {first['mean_ratio']:.3g}x",
+                0.04, 0.97, f"mean ratio\nhere {first['mean_ratio']:.2f}x",
                 transform=axes.transAxes, va="top",
             )  # fmt: skip
             if first["paper_mean_ratio"]:

@@ -4,7 +4,6 @@ from collections.abc import Mapping, Sequence
 
 import pandas as pd
 from matplotlib.figure import Figure
-from matplotlib.lines import Line2D
 
 from marconi_core.metrics import PAPER_DECIMALS, hit_rates, relative_gains
 from marconi_core.plots.style import (
@@ -42,24 +41,22 @@ def table(runs: pd.DataFrame, roles: Sequence[Role], paper: Mapping[str, str]) -
 
 
 def draw(boxes: pd.DataFrame) -> Figure:
-    """Draw one box per data set from the rows of `table`; a diamond marks the paper's P95."""
+    """Draw one panel per data set from the rows of `table`; a diamond marks the paper's P95."""
     with paper_style():
-        figure = Figure(figsize=(1.0 + 1.7 * len(boxes), 3.2), layout="constrained")
-        axes = figure.subplots()
-        draw_boxes(axes, boxes, [POLICY_COLORS["marconi"]] * len(boxes), width=0.4)
-        for x, printed in enumerate(boxes["paper_p95"]):
-            if printed:  # beside the box, so that it hides nothing
-                axes.plot(x + 0.3, float(printed), "D", color=PAPER_COLOR, markersize=6)
-        axes.axhline(0, color="black", linewidth=0.8)
-        axes.set_xticks(range(len(boxes)), [_tick(box) for _, box in boxes.iterrows()])
-        axes.set_xlim(-0.5, len(boxes) - 0.5)
-        axes.grid(visible=False, axis="x")
-        axes.set_ylabel("gain over SGLang+ (% of its hit rate)")
-        paper = Line2D([], [], marker="D", linestyle="", color=PAPER_COLOR, label="paper's P95")
-        axes.legend(handles=[paper], loc="lower left", bbox_to_anchor=(0, 1), borderaxespad=0)
+        figure = Figure(figsize=(0.6 + 1.9 * len(boxes), 2.9), layout="constrained")
+        panels = figure.subplots(1, len(boxes), squeeze=False)[0]
+        for index, axes in enumerate(panels):
+            panel = boxes.iloc[[index]]
+            box = boxes.iloc[index]
+            draw_boxes(axes, panel, [POLICY_COLORS["marconi"]])
+            axes.axhline(0, color="black", linewidth=0.8)
+            lines = [f"P95 here {box['p95']:.2f} %"]
+            if box["paper_p95"]:  # beside the box, so that it hides nothing
+                axes.plot(0.4, float(box["paper_p95"]), "D", color=PAPER_COLOR, markersize=6)
+                lines.append(f"paper {box['paper_p95']} % (◆)")
+            axes.set_xlabel("\n".join(lines))
+            axes.set_xticks([])
+            axes.set_xlim(-0.55, 0.55)
+            axes.set_title(two_lines(box["label"]))
+        panels[0].set_ylabel("gain over SGLang+\n(% of its hit rate)")
     return figure
-
-
-def _tick(box: pd.Series) -> str:
-    printed = f"\n(paper {box['paper_p95']} %)" if box["paper_p95"] else ""
-    return f"{two_lines(box['label'])}\nP95 {box['p95']:.2f} %{printed}"

@@ -11,7 +11,9 @@ import pytest
 from marconi_core.models.paper import Geometry
 from marconi_core.sim.digests import cached_nodes, summary
 from marconi_core.sim.simulation import Simulator
+from marconi_core.traces.arrivals import TypingArrivals
 from marconi_core.traces.jsonl import read_trace
+from marconi_core.traces.trace import Workload
 
 REFERENCE = Path(__file__).parent / "reference"
 POLICIES = {"vllm+": "vllm_plus", "v1": "sglang_plus", "v2": "marconi", "v3": "oracle"}
@@ -46,8 +48,11 @@ def test_synthetic_traces(config: dict[str, Any]) -> None:
 
 
 @pytest.mark.parametrize("config", SHAREGPT, ids=_name)
-def test_sharegpt(config: dict[str, Any], sharegpt_trace: Any) -> None:
-    _compare(Simulator(sharegpt_trace(config["trace"]), Geometry(**config["model"])), config)
+@pytest.mark.network
+def test_sharegpt(config: dict[str, Any], sharegpt: Workload) -> None:
+    assert config["trace"] == "sharegpt_sps=1_nums=100.jsonl"
+    trace = sharegpt.schedule(TypingArrivals(sessions_per_second=1).timestamps(sharegpt))
+    _compare(Simulator(trace, Geometry(**config["model"])), config)
 
 
 def _compare(simulator: Simulator, config: dict[str, Any]) -> None:
@@ -68,5 +73,8 @@ def _compare(simulator: Simulator, config: dict[str, Any]) -> None:
             compared = golden.keys() - NOT_COMPARED
             assert {key: ours[key] for key in compared} == {key: golden[key] for key in compared}
             if "tuning" in golden:
-                scores = {float(a): s["flops_saved"] for a, s in golden["tuning"]["grid"].items()}
-                assert run.tuning is not None and run.tuning.scores == scores
+                tuned = golden["tuning"] and {
+                    float(tried): row["flops_saved"]
+                    for tried, row in golden["tuning"]["grid"].items()
+                }
+                assert tuned == (run.tuning and run.tuning.scores)

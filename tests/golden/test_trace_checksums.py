@@ -1,30 +1,20 @@
-"""The paper's traces, byte for byte, rendered from the compiled form: compiling loses nothing.
-
-The data sets are kept in pytest's cache. They come from `results/data` of an earlier run, from the
-folder that MARCONI_DATA_MIRROR names, from `../shared/data` beside the checkout, or by download. Tests
-are skipped, with the reason, only where a data set cannot be had; a wrong one fails.
-"""
+"""The paper's traces, byte for byte, rendered from the compiled form: compiling loses nothing."""
 
 import hashlib
 import json
-import os
-from collections.abc import Callable
 from pathlib import Path
 
 import pytest
 
-from marconi_core import datasets
 from marconi_core.files import sha256_file
 from marconi_core.traces.arrivals import Arrivals, PoissonArrivals, TypingArrivals
 from marconi_core.traces.describe import describe
 from marconi_core.traces.jsonl import read_trace, write_trace
-from marconi_core.traces.sources import load_workload
-from marconi_core.traces.tokenizers import LLAMA2_SHA256, build_llama2, load_encoder
+from marconi_core.traces.tokenizers import LLAMA2_SHA256, load_encoder
 from marconi_core.traces.trace import Workload
 
 pytestmark = pytest.mark.network
 
-REPOSITORY = Path(__file__).parents[2]
 SHAREGPT = {
     0.25: "eba123330ee81e76b2713a9f9eb702d52fd8d2125c8ad71f2094312b9ab3f41c",
     0.5: "ddcd97ee8c7d94d78b81f1af75aa9f7939a68c2dd87e9c4ea5f4ee4b0ad689ec",
@@ -34,58 +24,6 @@ SHAREGPT = {
     10: "6d3506efa11ae846c5971f2d0bb1c1a2c41fe994f861d74b9d394e405d3925e7",
 }
 SWEBENCH = "587754313c755c68c205fbcee7d51256b14c3a52e8bd756d7def895440be5577"
-
-
-def mirrors() -> list[Path]:
-    named = os.environ.get("MARCONI_DATA_MIRROR")
-    folders = [REPOSITORY / "results" / "data", REPOSITORY.parent / "shared" / "data"]
-    return [folder for folder in ([Path(named)] if named else []) + folders if folder.is_dir()]
-
-
-@pytest.fixture(scope="module")
-def data_dir(request) -> Path:
-    return request.config.cache.mkdir("marconi-data")
-
-
-@pytest.fixture(scope="module")
-def get(data_dir) -> Callable[[str], Path]:
-    """Fetch a data set, or skip."""
-
-    def fetch(name: str) -> Path:
-        filename = datasets.lookup(name).filename
-        holding = [m for m in mirrors() if any(m.glob(f"{filename}*"))]
-        try:
-            return datasets.fetch(name, data_dir, holding[0] if holding else None)
-        except datasets.UnavailableError as error:
-            pytest.skip(str(error))
-
-    return fetch
-
-
-@pytest.fixture(scope="module")
-def tokenizer(get, tmp_path_factory) -> Path:
-    path = tmp_path_factory.mktemp("tokenizer") / "llama2-tokenizer.json"
-    build_llama2(get("llama2_vocab"), path)
-    return path
-
-
-@pytest.fixture(scope="module")
-def load(get, data_dir, tokenizer) -> Callable[[str], Workload]:
-    def load_source(name: str, data: str) -> Workload:
-        get(data)
-        return load_workload(name, None, data_dir, tokenizer)
-
-    return load_source
-
-
-@pytest.fixture(scope="module")
-def sharegpt(load) -> Workload:
-    return load("sharegpt", "sharegpt")
-
-
-@pytest.fixture(scope="module")
-def swebench(load) -> Workload:
-    return load("swebench", "swebench")
 
 
 def written(workload: Workload, arrivals: Arrivals, path: Path) -> str:
@@ -171,7 +109,7 @@ def test_description_of_swebench(swebench):
     ],
 )
 def test_description_of_tau_airline(load, arrivals):
-    assert table_row(load("tau_airline", "tau_airline"), arrivals) == (
+    assert table_row(load("tau_airline"), arrivals) == (
         2454,
         (1525, 2119, 3207, 5042, 8850, 15531),
         (3918, 114),
@@ -181,7 +119,7 @@ def test_description_of_tau_airline(load, arrivals):
 
 
 def test_long_conversations_come_from_the_same_file(load):
-    workload = load("sharegpt_long", "sharegpt")
+    workload = load("sharegpt_long")
     assert len(workload.session_ids) == 100
     assert workload.n_in.max() <= 32768
     assert workload.n_in.mean() > 5000

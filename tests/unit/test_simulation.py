@@ -49,9 +49,18 @@ def assert_same(run: Simulation, naive: NaiveCache) -> None:
         for prompt, skipped in zip(run.trace.n_in.tolist(), run.skipped.tolist(), strict=True)
     ]
     assert history == naive.records
-    assert list(
-        zip(log.request.tolist(), kinds, log.tokens.tolist(), log.timestamp.tolist(), strict=True)
-    ) == naive.evictions
+    assert (
+        list(
+            zip(
+                log.request.tolist(),
+                kinds,
+                log.tokens.tolist(),
+                log.timestamp.tolist(),
+                strict=True,
+            )
+        )
+        == naive.evictions
+    )
     assert [tuple(node) for node in cached_nodes(run)] == naive.final_tree()
     assert run.clock == naive.clock
     assert run.first_eviction == naive.first_eviction
@@ -89,7 +98,9 @@ def test_block_cache_equals_the_naive_one(
 
 
 def test_alpha_changes_when_the_window_is_full() -> None:
-    requests = [([i % 7 + 1] * (i % 5 + 1) + [9] * (i * 13 % 60 + 1), [i % 3 + 1]) for i in range(300)]
+    requests = [
+        ([i % 7 + 1] * (i % 5 + 1) + [9] * (i * 13 % 60 + 1), [i % 3 + 1]) for i in range(300)
+    ]
     trace = compiled(requests)
     capacity = 12 * (SMALL.state_bytes + SMALL.kv_bytes * 20)
     simulator = Simulator(trace, SMALL)
@@ -150,7 +161,10 @@ def test_large_cache_searches_in_groups() -> None:
         ({"policy": "oracle", "alpha": -0.1}, "must be a number >= 0"),
         ({"policy": "oracle", "alpha": math.nan}, "must be a number >= 0"),
         ({"policy": "marconi", "bootstrap_multiplier": 0}, "must be >= 1"),
-        ({"policy": "marconi", "capacity_bytes": 100}, r"shortest request of the trace \(3 tokens\)"),
+        (
+            {"policy": "marconi", "capacity_bytes": 100},
+            r"shortest request of the trace \(3 tokens\)",
+        ),
         ({"policy": "marconi", "capacity_bytes": math.nan}, "no request can be cached"),
     ],
 )

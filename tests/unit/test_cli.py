@@ -1,0 +1,106 @@
+"""The command line: what it prints, and one message for each mistake."""
+
+import json
+from pathlib import Path
+
+import pandas as pd
+import pytest
+
+from marconi_core.cli import main
+
+REFERENCE = Path(__file__).parents[1] / "golden" / "reference"
+TRACE = REFERENCE / "syn2_conversations.jsonl.xz"
+
+
+def run(*arguments: object) -> int:
+    return main(["--quiet", *map(str, arguments)])
+
+
+@pytest.fixture
+def compiled(tmp_path: Path) -> Path:
+    path = tmp_path / "trace.npz"
+    assert run("compile", TRACE, "-o", path) == 0
+    return path
+
+
+def test_simulate_prints_the_comparable_object(
+    compiled: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
+    arguments = ("--policy", "marconi", "--capacity", "5e8", "--json")
+    assert run("simulate", TRACE, *arguments) == 0
+    from_jsonl = json.loads(capsys.readouterr().out)
+    assert run("simulate", compiled, *arguments) == 0
+    from_compiled = json.loads(capsys.readouterr().out)
+    assert from_compiled | {"trace": TRACE.name} == from_jsonl
+    assert list(from_jsonl) == [
+        "trace", "trace_sha256", "model", "policy", "alpha", "capacity_bytes",
+        "bootstrap_multiplier", "requests", "input_tokens", "skipped_tokens", "request_hit_rate",
+        "token_hit_rate", "flops_saved", "flops_saved_mamba", "flops_saved_attn",
+        "flops_saved_mlp", "request_history_sha256", "skipped_sha256", "evictions_sha256",
+        "final_tree_sha256", "final_logical_ts", "evict_calls", "leaf_evictions",
+        "intermediate_evictions", "final_alpha", "bootstrap_window_size",
+    ]  # fmt: skip
+    assert from_jsonl["requests"] == 267 and from_jsonl["model"]["d"] == 4096
+
+
+def test_simulate_prints_a_line_for_people(capsys: pytest.CaptureFixture[str]) -> None:
+    assert run("simulate", TRACE, "--policy", "oracle", "--capacity", "5e8", "--alpha", "0.3") == 0
+    assert capsys.readouterr().out.startswith("Oracle: token hit rate 35.96%")
+
+
+def test_sweep_writes_three_tables(
+    compiled: Path, tmp_path: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
+    folder = tmp_path / "tables"
+    assert run("sweep", compiled, "--capacities", "2e8", "5e8", "-o", folder) == 0
+    runs = pd.read_parquet(folder / "runs.parquet")
+    requests = pd.read_parquet(folder / "requests.parquet")
+    tuning = pd.read_parquet(folder / "tuning.parquet")
+    assert len(runs) == 2 * (3 + 21)
+    assert len(requests) == len(runs) * 267
+    assert (
+        requests.groupby(["capacity_bytes", "policy", "alpha"], dropna=False)["skipped_tokens"]
+        .sum()
+        .sum()
+        == runs["skipped_tokens"].sum()
+    )
+    assert tuning.groupby("capacity_bytes")["chosen"].sum().tolist() == [1, 1]
+    assert {"trace_digest", "code_digest", "numba_version"} <= set(runs.columns)
+    assert "vllm_plus" in capsys.readouterr().out
+
+
+def test_describe_prints_text_json_and_a_figure(
+    tmp_path: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
+    figure = tmp_path / "trace.svg"
+    assert run("describe", TRACE, "--plot", figure) == 0
+    assert "requests" in capsys.readouterr().out and figure.read_text().startswith("<?xml")
+    assert run("describe", TRACE, "--json") == 0
+    assert json.loads(capsys.readouterr().out)["requests"] == 267
+
+
+@pytest.mark.parametrize(
+    ("arguments", "message"),
+    [
+        (("simulate", "no.jsonl", "--policy", "marconi", "--capacity", "1e9"), "no.jsonl"),
+        (("simulate", "no.npz", "--policy", "marconi", "--capacity", "1e9"), "no.npz: no such"),
+        (("simulate", TRACE, "--policy", "lru", "--capacity", "1e9"), "unknown policy 'lru'"),
+        (("simulate", TRACE, "--policy", "marconi", "--capacity", "1"), "capacity is 1 bytes"),
+        (
+            ("simulate", TRACE, "--policy", "marconi", "--capacity", "1e9", "--model", "gpt"),
+            "unknown model 'gpt'",
+        ),
+        (("compile", TRACE, "-o", "trace.bin"), "trace.bin: compiled traces end in .npz"),
+        (("sweep", TRACE, "--capacities", "1e9", "--policies", "x", "-o", "t"), "policy 'x'"),
+    ],
+)
+def test_mistakes_get_one_line(
+    arguments: tuple[object, ...], message: str, tmp_path: Path,
+    monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str],
+) -> None:  # fmt: skip
+    monkeypatch.chdir(tmp_path)
+    assert run(*arguments) == 2
+    output = capsys.readouterr()
+    assert output.err.startswith("marconi: ") and message in output.err
+    assert output.err.count("\n") == 1 and output.out == ""
+    assert list(tmp_path.iterdir()) == []

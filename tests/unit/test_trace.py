@@ -1,0 +1,120 @@
+"""Compiled traces and workloads: what goes in comes out, in memory and on disk."""
+
+from pathlib import Path
+
+import numpy as np
+import pytest
+
+from marconi_core.errors import TraceError
+from marconi_core.traces.trace import Request, SessionTokens, Trace, TurnTokens, Workload
+
+REQUESTS = [
+    Request("b", 0, 0.5, [5, 6, 7], [8]),
+    Request("a", 0, 1.5, [5, 6], []),
+    Request("b", 1, 2.5, [5, 6, 7, 8, 9], [1, 2]),
+]
+SESSIONS = [
+    SessionTokens(7, [TurnTokens([1, 2], [3], 4), TurnTokens([1, 2, 3, 4], [5], 6)], drawn_turns=3),
+    SessionTokens(9, [], drawn_turns=1),
+    SessionTokens(8, [TurnTokens([1], [2])], drawn_turns=1),
+]
+
+
+def requests_of(trace: Trace) -> list[Request]:
+    return [
+        Request(
+            trace.session_ids[trace.session[i]],
+            int(trace.turn[i]),
+            float(trace.ts[i]),
+            trace.input_tokens(i).tolist(),
+            trace.output_tokens(i).tolist(),
+        )
+        for i in range(len(trace))
+    ]
+
+
+def test_trace_keeps_requests_in_order() -> None:
+    trace = Trace.build(REQUESTS)
+    assert requests_of(trace) == REQUESTS
+    assert trace.n_in.tolist() == [3, 2, 5] and trace.n_out.tolist() == [1, 0, 2]
+
+
+def test_workload_keeps_empty_sessions() -> None:
+    workload = Workload.build(SESSIONS)
+    assert workload.session_ids == (7, 9, 8)
+    assert workload.session.tolist() == [0, 0, 2] and workload.turn.tolist() == [0, 1, 0]
+    assert workload.user_words.tolist() == [4, 6, 0]
+    assert workload.drawn_turns.tolist() == [3, 1, 1]
+
+
+def test_schedule_sorts_by_time_and_keeps_ties() -> None:
+    trace = Workload.build(SESSIONS).schedule(np.array([2.0, 3.0, 2.0]))
+    assert trace.ts.tolist() == [2.0, 2.0, 3.0]
+    assert [trace.session_ids[s] for s in trace.session] == [7, 8, 7]
+
+
+@pytest.mark.parametrize("kind", ["trace", "workload"])
+def test_files_round_trip_and_are_deterministic(kind: str, tmp_path: Path) -> None:
+    compiled = Trace.build(REQUESTS) if kind == "trace" else Workload.build(SESSIONS)
+    compiled.save(tmp_path / "one.npz")
+    compiled.save(tmp_path / "two.npz")
+    assert (tmp_path / "one.npz").read_bytes() == (tmp_path / "two.npz").read_bytes()
+    loaded = type(compiled).load(tmp_path / "one.npz")
+    assert loaded.digest() == compiled.digest()
+    assert loaded.session_ids == compiled.session_ids
+
+
+def test_digest_tells_traces_apart_and_nothing_else() -> None:
+    trace = Trace.build(REQUESTS)
+    other = REQUESTS[:2] + [Request("b", 1, 2.5, [5, 6, 7, 8, 9], [1, 3])]
+    relabelled = [Request("c" if r.session_id == "a" else "b", r.turn_id, r.ts, r.input_tokens,
+                          r.output_tokens) for r in REQUESTS]  # fmt: skip
+    digests = {Trace.build(r).digest() for r in (other, relabelled, REQUESTS[:2], REQUESTS[::-1])}
+    assert len(digests) == 4 and trace.digest() not in digests
+
+    scheduled = Workload.build(SESSIONS).schedule(np.array([2.0, 3.0, 1.0]))
+    rebuilt = Trace.build(requests_of(scheduled))
+    assert rebuilt.session_ids != scheduled.session_ids  # order of appearance, or of the data set
+    assert rebuilt.digest() == scheduled.digest()
+
+
+def test_empty_traces_are_refused() -> None:
+    with pytest.raises(TraceError, match="at least one"):
+        Trace.build([])
+    with pytest.raises(TraceError, match="at least one"):
+        Workload.build(SESSIONS[1:2])
+
+
+@pytest.mark.parametrize(
+    ("content", "message"),
+    [
+        (None, "no such file"),
+        (b"PK\x03\x04 cut", "not a compiled file, or a damaged one"),
+        (b"<html>", "not a compiled file, or a damaged one"),
+        (b"", "not a compiled file, or a damaged one"),
+    ],
+)
+def test_damaged_files_are_refused(content: bytes | None, message: str, tmp_path: Path) -> None:
+    path = tmp_path / "trace.npz"
+    if content is not None:
+        path.write_bytes(content)
+    with pytest.raises(TraceError, match=message):
+        Trace.load(path)
+
+
+def test_another_kind_of_file_is_named(tmp_path: Path) -> None:
+    Workload.build(SESSIONS).save(tmp_path / "w.npz")
+    with pytest.raises(TraceError, match="holds 'marconi workload 1', expected 'marconi trace 1'"):
+        Trace.load(tmp_path / "w.npz")
+
+
+def test_an_interrupted_save_leaves_nothing(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    def fail(*arguments: object, **keywords: object) -> None:
+        raise KeyboardInterrupt
+
+    monkeypatch.setattr(np, "savez", fail)
+    with pytest.raises(KeyboardInterrupt):
+        Trace.build(REQUESTS).save(tmp_path / "trace.npz")
+    assert list(tmp_path.iterdir()) == []
