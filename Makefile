@@ -2,11 +2,14 @@
 PYTHON ?= python3
 CORES  ?= all
 CONFIG ?= workflow/config/default.yaml
+# A folder with data files, tried before the network: make reproduce DATA_MIRROR=FOLDER
+DATA_MIRROR ?=
 
 VENV      := .venv
 BIN       := $(VENV)/bin
 INSTALLED := $(VENV)/.installed
 SNAKEMAKE := $(BIN)/snakemake --cores $(CORES)
+STUDY     := --configfile $(CONFIG) $(if $(DATA_MIRROR),--config data_mirror=$(DATA_MIRROR))
 
 .PHONY: help reproduce smoke report test lint bench lock derived clean distclean
 
@@ -14,7 +17,7 @@ help: ## list the targets
 	@sed -n 's/^\([a-z]*\):.*## /\1\t/p' $(MAKEFILE_LIST) | expand -t 12
 
 reproduce: $(INSTALLED) ## recompute the paper's simulated results: figures, claims table, report
-	$(SNAKEMAKE) --configfile $(CONFIG)
+	$(SNAKEMAKE) $(STUDY)
 	@test results/report.html -nt results/tables/claims.md || $(MAKE) --no-print-directory report
 	@cat results/tables/claims.md
 
@@ -22,7 +25,7 @@ smoke: $(INSTALLED) ## the whole chain on a tiny synthetic workload: no network,
 	$(SNAKEMAKE) smoke
 
 report: $(INSTALLED) ## write results/report.html from the results that are there
-	$(BIN)/snakemake --configfile $(CONFIG) --report results/report.html
+	$(BIN)/snakemake $(STUDY) --report results/report.html
 
 test: $(INSTALLED) ## run all tests
 	$(BIN)/python -m pytest

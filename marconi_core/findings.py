@@ -60,7 +60,7 @@ def _worst_configuration(runs: pd.DataFrame, rates: pd.DataFrame) -> str:
     worst = table.sort_values("gain").iloc[0]
     return (
         f"Marconi has a lower hit rate than SGLang+ in {int((gains < 0).sum())} of {len(gains)} "
-        f"configurations; its worst is {worst['trace']} at {worst['capacity_bytes']:.3g} bytes: "
+        f"configurations; least favourable is {worst['trace']} at {worst['capacity_bytes']:.3g} bytes: "
         f"{worst['marconi']:.2f} % against {worst['sglang_plus']:.2f} % "
         f"(alpha {worst['alpha']:g})."
     )

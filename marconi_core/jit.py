@@ -37,9 +37,10 @@ def compiled(function: Callable[..., Any]) -> Callable[..., Any]:
 
     Division by zero gives inf or nan as in numpy; callers must rule it out.
     """
-    previous = numba.config.CACHE_DIR
-    numba.config.CACHE_DIR = _cache_folder()
+    config: Any = numba.config  # its attributes are made at run time
+    previous = config.CACHE_DIR
+    config.CACHE_DIR = _cache_folder()
     try:
         return numba.njit(cache=True, nogil=True, error_model="numpy")(function)
     finally:
-        numba.config.CACHE_DIR = previous
+        config.CACHE_DIR = previous

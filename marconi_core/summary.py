@@ -1,6 +1,8 @@
 """The results page: claims table, what could not be had, and what the figures do not show."""
 
-from collections.abc import Iterable, Mapping, Sequence
+from collections.abc import Iterator, Mapping, Sequence
+from dataclasses import dataclass
+from html import escape
 
 import pandas as pd
 
@@ -18,6 +20,25 @@ COLUMNS = {
     "verdict": "verdict",
 }
 
+HTML_HEAD = """<!doctype html>
+<html lang="en"><meta charset="utf-8"><title>Claims</title>
+<style>
+body { font: 15px/1.4 sans-serif; max-width: 75em; margin: 2em auto; padding: 0 1em }
+table { border-collapse: collapse } th, td { padding: .25em .6em; text-align: left }
+tr { border-bottom: 1px solid #ddd }
+</style>
+"""
+
+
+@dataclass(frozen=True)
+class Section:
+    """A heading with a line of text, a table or a list below it."""
+
+    title: str
+    text: str = ""
+    table: pd.DataFrame | None = None
+    items: Sequence[str] = ()
+
 
 def summary(
     claims: pd.DataFrame,
@@ -25,8 +46,8 @@ def summary(
     roles: Sequence[Role],
     unavailable: Mapping[str, str],
     versions: Mapping[str, str],
-) -> str:
-    """Return the page as Markdown.
+) -> list[Section]:
+    """Return the page's sections.
 
     Args:
         claims: what `marconi_core.claims.evaluate` returns.
@@ -36,19 +57,52 @@ def summary(
         versions: versions that the results were computed with.
     """
     counts = claims["verdict"].value_counts(sort=False)
-    lines = ["# Claims", "", ", ".join(f"{count} {name}" for name, count in counts.items()), ""]
-    lines += [_row(COLUMNS.values()), _row(["---"] * len(COLUMNS))]
-    lines += [_row(row) for row in claims[list(COLUMNS)].itertuples(index=False)]
+    verdicts = ", ".join(f"{count} {name}" for name, count in counts.items())
+    sections = [Section("Claims", verdicts, claims[list(COLUMNS)].rename(columns=COLUMNS))]
     if unavailable:
-        lines += ["", "# Data sets left out", ""]
-        lines += [f"- `{name}`: {reason}" for name, reason in unavailable.items()]
-    lines += ["", "# What the figures do not show"]
-    for role in roles:
-        lines += ["", f"## {role.label}", ""]
-        lines += [f"- {text}" for text in findings(runs[runs["dataset"] == role.dataset])]
-    lines += ["", "Computed with " + ", ".join(f"{k} {v}" for k, v in versions.items()) + ".", ""]
-    return "\n".join(lines)
+        reasons = [f"{name}: {reason}" for name, reason in unavailable.items()]
+        sections.append(Section("Data sets left out", items=reasons))
+    sections += [
+        Section(
+            f"What the figures do not show: {role.label}",
+            items=list(findings(runs[runs["dataset"] == role.dataset])),
+        )
+        for role in roles
+    ]
+    computed_with = [f"{name} {version}" for name, version in versions.items()]
+    return [*sections, Section("Versions", ", ".join(computed_with))]
 
 
-def _row(cells: Iterable[object]) -> str:
-    return "| " + " | ".join(str(cell) for cell in cells) + " |"
+def to_markdown(sections: Sequence[Section]) -> str:
+    """Return the page as Markdown."""
+    return "\n".join(line for section in sections for line in _markdown_lines(section))
+
+
+def _markdown_lines(section: Section) -> Iterator[str]:
+    yield from (f"## {section.title}", "")
+    if section.text:
+        yield from (section.text, "")
+    if section.table is not None:
+        rows = [list(section.table.columns), ["---"] * len(section.table.columns)]
+        rows += section.table.to_numpy().tolist()
+        yield from ("| " + " | ".join(map(str, row)) + " |" for row in rows)
+        yield ""
+    if section.items:
+        yield from (f"- {item}" for item in section.items)
+        yield ""
+
+
+def to_html(sections: Sequence[Section]) -> str:
+    """Return the page as one HTML file, for the report."""
+    return HTML_HEAD + "\n".join(map(_html, sections)) + "\n"
+
+
+def _html(section: Section) -> str:
+    parts = [f"<h2>{escape(section.title)}</h2>"]
+    if section.text:
+        parts.append(f"<p>{escape(section.text)}</p>")
+    if section.table is not None:
+        parts.append(section.table.to_html(index=False, border=0))
+    if section.items:
+        parts.append("<ul>" + "".join(f"<li>{escape(i)}</li>" for i in section.items) + "</ul>")
+    return "\n".join(parts)

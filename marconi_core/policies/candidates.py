@@ -35,16 +35,16 @@ class Candidates(NamedTuple):
     """Nodes that may be evicted.
 
     Attributes:
-        entries: CANDIDATE[capacity]; the first `count[0]` are in use.
+        entries: CANDIDATE[capacity]; the first `used[0]` are in use.
         groups: SUMMARY[groups]; one for each GROUP entries.
         tied: int32[capacity]; result of the last search.
-        count: int64[1].
+        used: int64[1].
     """
 
     entries: Any
     groups: Any
     tied: NDArray[np.int32]
-    count: NDArray[np.int64]
+    used: NDArray[np.int64]
 
 
 @compiled
@@ -61,8 +61,8 @@ def empty_candidates(capacity: int) -> Candidates:
 @compiled
 def add(candidates: Candidates, node: int, efficiency: float, timestamp: int) -> int:
     """Add a candidate; return its place."""
-    place = candidates.count[0]
-    candidates.count[0] += 1
+    place = candidates.used[0]
+    candidates.used[0] += 1
     candidates.entries[place].node = node
     change(candidates, place, efficiency, timestamp)
     return place
@@ -85,8 +85,8 @@ def touch(candidates: Candidates, place: int, timestamp: int) -> None:
 @compiled
 def remove(candidates: Candidates, place: int) -> int:
     """Remove the candidate at `place`; return the node that now stands there (maybe the removed)."""
-    candidates.count[0] -= 1
-    last = candidates.count[0]
+    candidates.used[0] -= 1
+    last = candidates.used[0]
     moved = candidates.entries[last].node
     candidates.entries[place].node = moved
     candidates.groups[last // GROUP].stale = True
@@ -109,30 +109,30 @@ def search(candidates: Candidates, clock: int, alpha: float) -> int:
     Returns:
         How many candidates have the lowest score; they are the first entries of `tied`.
     """
-    entries, groups, count = candidates.entries, candidates.groups, candidates.count[0]
-    used = (count + GROUP - 1) // GROUP
+    entries, groups, used = candidates.entries, candidates.groups, candidates.used[0]
+    number = (used + GROUP - 1) // GROUP
     low, high, oldest, newest = np.inf, -np.inf, clock, np.int64(-1)
-    for group in range(used):
+    for group in range(number):
         if groups[group].stale:
-            _summarise(entries, groups, group, count)
+            _summarise(entries, groups, group, used)
         low, high = min(low, groups[group].lowest), max(high, groups[group].highest)
         oldest, newest = min(oldest, groups[group].oldest), max(newest, groups[group].newest)
     width, stalest = high - low, 1 / (clock - oldest)
     span = 1 / (clock - newest) - stalest
 
     first = 0
-    for group in range(used):
+    for group in range(number):
         groups[group].bound = _score(
             groups[group].lowest, groups[group].oldest, clock, alpha, low, width, stalest, span
         )
         if groups[group].bound < groups[first].bound:
             first = group
     best, ties = np.inf, 0
-    for turn in range(used):
+    for turn in range(number):
         group = first if turn == 0 else 0 if turn == first else turn  # the most promising first
         if groups[group].bound > best:
             continue
-        for place in range(group * GROUP, min((group + 1) * GROUP, count)):
+        for place in range(group * GROUP, min((group + 1) * GROUP, used)):
             score = _score(
                 entries[place].efficiency, entries[place].timestamp,
                 clock, alpha, low, width, stalest, span,
@@ -146,11 +146,11 @@ def search(candidates: Candidates, clock: int, alpha: float) -> int:
 
 
 @compiled
-def _summarise(entries: Any, groups: Any, group: int, count: int) -> None:
+def _summarise(entries: Any, groups: Any, group: int, used: int) -> None:
     start = group * GROUP
     lowest = highest = entries[start].efficiency
     oldest = newest = entries[start].timestamp
-    for place in range(start + 1, min(start + GROUP, count)):
+    for place in range(start + 1, min(start + GROUP, used)):
         lowest = min(lowest, entries[place].efficiency)
         highest = max(highest, entries[place].efficiency)
         oldest = min(oldest, entries[place].timestamp)

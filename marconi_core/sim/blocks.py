@@ -42,6 +42,7 @@ NODE = np.dtype(
         ("older", np.int32),
         ("newer", np.int32),
         ("timestamp", np.int64),  # logical time of the last use
+        ("rank", np.int64),  # orders tails among siblings
     ],
     align=True,
 )
@@ -106,7 +107,7 @@ def replay(
             tokens -= gone_tokens
             leaves += gone
             evicted[i] = gone
-        added, added_tokens = _insert(tree, cache, run_length, path, end)
+        added, added_tokens = _insert(tree, cache, run_length, path, end, i)
         if length % BLOCK > 0:
             use(cache, len(tree) + path[end], clock)
         _use_path(cache, path, end, clock)
@@ -155,20 +156,49 @@ def _lookup(
         if run_length[run] > 0:
             hits += run_length[run]
             node = run
-    if cache[node].tails > 0:
-        nodes = len(tree)
-        child = cache[node].first_child
-        while child != ABSENT:  # the first wholly matched tail counts, not the longest
-            v = child - nodes
-            if v >= 0 and tree[v].level <= end and path[tree[v].level] == v:
-                return hits * BLOCK + cache[child].cached, hits + 1, level
-            child = cache[child].next_sibling
+    tail, _ = _matching_tails(tree, cache, run_length, path, end, node)
+    if tail != ABSENT:
+        return hits * BLOCK + cache[tail].cached, hits + 1, level
     return hits * BLOCK, hits, level
 
 
 @compiled
+def _matching_tails(
+    tree: Records,
+    cache: Records,
+    run_length: NDArray[np.int64],
+    path: Ints,
+    end: int,
+    node: int,
+) -> tuple[int, int]:
+    """Find the tails among `node`'s children that the sequence matches wholly.
+
+    Returns:
+        (the first of them in the order of children, the longest); ABSENT when there is none.
+    """
+    first, longest = ABSENT, ABSENT
+    if cache[node].tails == 0:
+        return first, longest
+    level = tree[node].level
+    while True:
+        tail = len(tree) + path[level]
+        if cache[tail].cached > 0:
+            longest = tail
+            if first == ABSENT or cache[tail].rank < cache[first].rank:
+                first = tail
+        level += 1
+        if level > end or run_length[path[level]] > 0:
+            return first, longest
+
+
+@compiled
 def _insert(
-    tree: Records, cache: Records, run_length: NDArray[np.int64], path: Ints, end: int
+    tree: Records,
+    cache: Records,
+    run_length: NDArray[np.int64],
+    path: Ints,
+    end: int,
+    rank: int,
 ) -> tuple[int, int]:
     """Insert the sequence that ends at ``path[end]``; return (blocks, tokens) added."""
     nodes = len(tree)
@@ -178,56 +208,59 @@ def _insert(
         if run_length[run] == 0:
             continue
         if cache[run].cached == 0:
-            filled = _make_room(tree, cache, path, end, parent)
+            filled = _make_room(tree, cache, run_length, path, end, parent)
             added -= filled > 0
             added_tokens -= filled
-            _append(cache, parent, run, nodes)
+            _append(cache, parent, run, nodes, rank)
         added += run_length[run] - cache[run].cached
         added_tokens += BLOCK * (run_length[run] - cache[run].cached)
         cache[run].cached = run_length[run]
         parent = run
     tail, tail_tokens = nodes + path[end], tree[path[end]].depth % BLOCK
     if tail_tokens > 0 and cache[tail].cached == 0:
-        filled = _make_room(tree, cache, path, end, parent)
+        filled = _make_room(tree, cache, run_length, path, end, parent)
         added += 1 - (filled > 0)
         added_tokens += tail_tokens - filled
-        _append(cache, parent, tail, nodes)
+        _append(cache, parent, tail, nodes, rank)
         cache[tail].cached = tail_tokens
     return added, added_tokens
 
 
 @compiled
-def _make_room(tree: Records, cache: Records, path: Ints, end: int, parent: int) -> int:
+def _make_room(
+    tree: Records,
+    cache: Records,
+    run_length: NDArray[np.int64],
+    path: Ints,
+    end: int,
+    parent: int,
+) -> int:
     """Remove the tail that the next block of the sequence replaces; return its tokens, or 0.
 
     The reference extends a tail in place if it matches wholly and no sibling matches further, and
     moves it behind its siblings: the same as to remove it and append the longer block.
     """
-    if cache[parent].tails == 0:
+    _, tail = _matching_tails(tree, cache, run_length, path, end, parent)
+    if tail == ABSENT:
         return 0
     nodes = len(tree)
-    start = tree[parent].depth // BLOCK * BLOCK
-    best, longest = ABSENT, 0
+    tokens = cache[tail].cached
+    depth = tree[tail - nodes].depth
     child = cache[parent].first_child
     while child != ABSENT:
         v = child - nodes if child >= nodes else child
-        matched = tree[path[parting(tree, path, 0, min(tree[v].level, end), v)]].depth - start
-        if matched > longest:
-            longest, best = matched, ABSENT
-        if child >= nodes and matched == cache[child].cached == longest:
-            best = child
+        if tree[path[parting(tree, path, 0, min(tree[v].level, end), v)]].depth > depth:
+            return 0
         child = cache[child].next_sibling
-    if best == ABSENT:
-        return 0
-    tokens = cache[best].cached
-    _remove(cache, best, nodes)
+    _remove(cache, tail, nodes)
     return tokens
 
 
 @compiled
-def _append(cache: Records, parent: int, name: int, nodes: int) -> None:
+def _append(cache: Records, parent: int, name: int, nodes: int, rank: int) -> None:
     """Make `name` the last child of `parent`."""
     append_child(cache, parent, name)
+    cache[name].rank = rank
     if name >= nodes:
         cache[parent].tails += 1
 
@@ -267,14 +300,14 @@ def _evict(
     freed, gone, gone_tokens = 0, 0, 0
     while freed < excess and cache[ROOT].newer != ROOT:
         victim = cache[ROOT].newer
-        size, count = np.int64(BLOCK), np.int64(1)
+        size, count = BLOCK, 1
         if victim >= nodes:
-            size = np.int64(cache[victim].cached)
+            size = int(cache[victim].cached)
         else:
-            count = np.int64((excess - freed) / per_block)
+            count = int((excess - freed) / per_block)
             while freed + count * per_block < excess:  # rounds up, exactly
                 count += 1
-            count = min(count, np.int64(cache[victim].cached))
+            count = min(count, int(cache[victim].cached))
         if log:
             evictions.request[logged + gone : logged + gone + count] = request
             evictions.tokens[logged + gone : logged + gone + count] = size

@@ -222,7 +222,7 @@ def _lookup_after_partial_edge(
     matched = tree[path[level]].depth
     total = tree[path[end]].depth
     sequence, level = path[level + 1 : end + 1], 0
-    offset = np.int64(0)  # the next token is at this offset on the edge of sequence[level]
+    offset = 0  # the next token is at this offset on the edge of sequence[level]
     while True:
         child = ABSENT
         if matched < total:
@@ -243,7 +243,7 @@ def _lookup_after_partial_edge(
             matched += 1
             offset += 1
             if offset == _own_length(tree, sequence[level]):
-                level, offset = level + 1, np.int64(0)
+                level, offset = level + 1, 0
         if common == len(edge):
             on_whole_edges += common
             last = child
@@ -412,7 +412,7 @@ def _evict_flop_aware(
         (nodes, tokens, leaves) evicted.
     """
     freed, gone, gone_tokens, leaves = 0, 0, 0, 0
-    while freed < excess and candidates.count[0] > 0:
+    while freed < excess and candidates.used[0] > 0:
         victim = _lowest(tree, cache, candidates, clock, alpha)
         parent = cache[victim].parent
         edge = tree[victim].depth - tree[parent].depth
@@ -545,15 +545,20 @@ def _evict_lru(
 def _ties_matter(
     tree: Records, cache: Records, excess: float, per_node: int, per_token: int
 ) -> bool:
-    """Tell whether two leaves of the same age may compete while `excess` bytes are freed."""
+    """Tell whether two leaves of the same age may compete while `excess` bytes are freed.
+
+    They do not if the nodes of each age reached are one chain from a node up to its ancestors.
+    """
     freed = 0
     node = cache[ROOT].newer
-    while node != ROOT and freed < excess:
+    while node != ROOT:
         newer, parent = cache[node].newer, cache[node].parent
+        freed += per_node + per_token * (tree[node].depth - tree[parent].depth)
         same_age = newer != ROOT and cache[newer].timestamp == cache[node].timestamp
         if same_age and newer != parent:
             return True
-        freed += per_node + per_token * (tree[node].depth - tree[parent].depth)
+        if freed >= excess and not same_age:
+            return False
         node = newer
     return False
 

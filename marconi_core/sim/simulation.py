@@ -11,7 +11,7 @@ from numpy.typing import NDArray
 from marconi_core.errors import ModelError, PolicyError
 from marconi_core.models import flops
 from marconi_core.models.paper import FlopsSaved, Geometry, flops_saved
-from marconi_core.policies import Policy, get_policy
+from marconi_core.policies import POLICIES, Policy, get_policy
 from marconi_core.policies.tuner import ALPHA_GRID, Tuning, bootstrap_window, scored_part
 from marconi_core.sim import blocks, radix
 from marconi_core.sim.records import Evictions, union_nodes
@@ -208,15 +208,33 @@ class Simulator:
         tuning: Tuning | None = None,
     ) -> Simulation:
         skipped, evicted, counters, evictions, cached = replayed
+        clock, first_eviction, evict_calls, leaves, internals, peak = counters.tolist()
         return Simulation(
-            self.trace, policy, capacity, self.model, multiplier, skipped, evicted,
-            *counters.tolist(), alpha, tuning, evictions, cached,
-        )  # fmt: skip
+            trace=self.trace,
+            policy=policy,
+            capacity_bytes=capacity,
+            model=self.model,
+            bootstrap_multiplier=multiplier,
+            skipped=skipped,
+            evicted=evicted,
+            clock=clock,
+            first_eviction=first_eviction,
+            evict_calls=evict_calls,
+            leaf_evictions=leaves,
+            internal_evictions=internals,
+            peak_bytes=peak,
+            alpha=alpha,
+            tuning=tuning,
+            evictions=evictions,
+            cached=cached,
+        )
 
     def _check(self, policy: Policy, capacity: float, alpha: float | None, multiplier: int) -> None:
         if alpha is not None and policy.alpha != "static":
-            takers = "oracle"
-            raise PolicyError(f"policy '{policy.name}' takes no alpha; only '{takers}' does")
+            takers = ", ".join(p.name for p in POLICIES.values() if p.alpha == "static")
+            raise PolicyError(
+                f"policy '{policy.name}' takes no alpha; of all policies {takers} does"
+            )
         if alpha is not None and not 0 <= alpha < float("inf"):
             raise PolicyError(f"alpha is {alpha}; it must be a number >= 0")
         if multiplier < 1:

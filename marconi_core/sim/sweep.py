@@ -66,7 +66,9 @@ def sweep(
     simulator = Simulator(trace, model, alphas)
     grid = list(_grid(capacities, policies, alphas))
     provenance = {"model": model_name, **_provenance(trace)}
-    runs, requests, tuning = [], [], []
+    runs: list[dict[str, Any]] = []
+    requests: list[pd.DataFrame] = []
+    tuning: list[dict[str, Any]] = []
     for done, (capacity, policy, alpha) in enumerate(grid):
         progress(done, len(grid), f"{policy} at {capacity:g} bytes")
         result = simulator.run(

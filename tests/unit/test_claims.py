@@ -20,7 +20,7 @@ from marconi_core.claims import (
 )
 from marconi_core.errors import DataError
 from marconi_core.roles import Role
-from marconi_core.summary import summary
+from marconi_core.summary import summary, to_html, to_markdown
 
 OWN = Role("chats", "sharegpt", stand_in=False)
 STAND_IN = Role("chats", "lmsys", stand_in=True)
@@ -108,12 +108,16 @@ def test_a_broken_claims_file_is_named(tmp_path: Path, column: str, value: str) 
 
 def test_summary_page(runs: pd.DataFrame, requests: pd.DataFrame) -> None:
     table = evaluate(load_claims(), runs, requests, [OWN])
-    page = summary(table, runs, [OWN], {"swebench": "not in the mirror"}, {"numpy": "2.0"})
-    assert "| 7b |" in page
-    assert "- `swebench`: not in the mirror" in page
+    sections = summary(table, runs, [OWN], {"swebench": "not <here>"}, {"numpy": "2.0"})
+    page = to_markdown(sections)
+    assert "| 7b | token hit rate" in page
+    assert "- swebench: not <here>" in page
     assert "alpha = 0, so without FLOP-aware eviction, in 1 of 4 configurations" in page
     assert "(0 tuned to 0, 1 never tuned)" in page
-    assert "in 1 of 4 configurations; its worst is chats_sps=2_nums=2 at 1e+09 bytes" in page
+    assert "in 1 of 4 configurations; least favourable is chats_sps=2_nums=2 at 1e+09 bytes" in page
     assert "0.00 %) in 1 of 4 configurations; the mean ratio leaves them out" in page
     assert "vllm_plus up to 2.00x" in page
     assert "numpy 2.0" in page
+    html = to_html(sections)
+    assert "<td>7b</td>" in html
+    assert "<li>swebench: not &lt;here&gt;</li>" in html

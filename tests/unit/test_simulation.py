@@ -3,7 +3,7 @@
 import math
 
 import pytest
-from hypothesis import given, settings
+from hypothesis import example, given, settings
 from hypothesis import strategies as st
 
 from marconi_core.errors import ModelError, PolicyError
@@ -35,6 +35,20 @@ def conversations(draw: st.DrawFn) -> list[Pair]:
         fresh = draw(st.lists(tokens, min_size=0 if history else 1, max_size=40))
         requests.append((history + fresh, draw(st.lists(tokens, max_size=20))))
     return requests
+
+
+ONES = [1] * 14
+# A false hit stamps two leaves alike, one of which is the last that an eviction takes.
+TIED_LEAVES: list[Pair] = [
+    ([2, 3], ONES[:5]), ([2], ONES[:8]), ([2, *ONES[:7]], [3, 1]), *[([1], [])] * 5,
+    ([1], [1, 1, 1, 2, 1]), ([1], [*ONES[:6], 2]), ([2], [1, 3, *ONES[:13]]), ([1], [*ONES[:5], 2]),
+    ([1], [1, 1, 2, 2, *ONES[:8]]), ([1], [1, 1, 2, 1]), ([1], [1, 1, 1, 1, 2]), ([2], [3, 2]),
+    ([3], []), ([1], [1, 2]), ([1], [1, *ONES]), ([2, *ONES[:7], 3, 1], []),
+]  # fmt: skip
+# Two tails of which the sequence matches one wholly and the other as far, but in part.
+RIVAL_TAILS: list[Pair] = [
+    ([1], []), (ONES[:6], []), ([1], []), ([1], [3]), ([1], []), (ONES[:2], []), (ONES[:12], []),
+]  # fmt: skip
 
 
 def compiled(requests: list[Pair]) -> Trace:
@@ -74,6 +88,7 @@ def assert_same(run: Simulation, naive: NaiveCache) -> None:
     st.floats(1, 30),
     st.sampled_from([None, 0.0, 0.1, 0.7, 2.0]),
 )
+@example(TIED_LEAVES, SMALL, 7.0, None)
 def test_radix_cache_equals_the_naive_one(
     requests: list[Pair], model: Geometry, room: float, alpha: float | None
 ) -> None:
@@ -87,6 +102,7 @@ def test_radix_cache_equals_the_naive_one(
 
 @settings(max_examples=150, deadline=None)
 @given(conversations(), st.sampled_from([SMALL, PURE_ATTENTION, PAPER]), st.floats(1, 12))
+@example(RIVAL_TAILS, SMALL, 1.0)
 def test_block_cache_equals_the_naive_one(
     requests: list[Pair], model: Geometry, room: float
 ) -> None:

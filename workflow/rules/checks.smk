@@ -11,8 +11,9 @@ rule smoke:
     conda:
         "../envs/core.yaml"
     params:
+        python=sys.executable,
         code=code_digest("."),
     message:
         "Running the whole chain on tiny random data, into results/smoke."
     shell:
-        "snakemake --configfile {input.config} --cores 1 > {log} 2>&1"
+        "{params.python} -m snakemake --configfile {input.config} --cores 1 > {log} 2>&1"

@@ -1,9 +1,11 @@
 # Helpers only: the checked configuration, and which data sets and traces take part.
 import re
+import sys
 from dataclasses import asdict
 from types import SimpleNamespace
 
 from snakemake.exceptions import WorkflowError
+from snakemake.logging import logger
 
 from marconi_core import datasets as registry
 from marconi_core.availability import VOCABULARY, read_reasons
@@ -17,6 +19,11 @@ try:
     STUDY = load_config(config)
 except ConfigError as error:
     raise WorkflowError(str(error)) from None
+
+if STUDY.data_mirror and STUDY.mirror is None:
+    logger.info(
+        f"data_mirror {STUDY.data_mirror} is not there: files come from their sources"
+    )
 
 REGISTERED = {registry.lookup(name).filename: name for name in registry.registry()}
 REQUIRED = [dataset for dataset in STUDY.datasets.values() if not dataset.optional]

@@ -101,8 +101,9 @@ rule claims:
         requests=of_all_traces("<results>/sim/{trace}/requests.parquet"),
     output:
         csv="<results>/tables/claims.csv",
-        markdown=report(
-            "<results>/tables/claims.md",
+        markdown="<results>/tables/claims.md",
+        html=report(
+            "<results>/tables/claims.html",
             caption="../report/claims.rst",
             category="Claims",
         ),

@@ -7,7 +7,7 @@ from marconi_core.metrics import read_tables
 from marconi_core.provenance import versions
 from marconi_core.roles import Role
 from marconi_core.rule_log import rule_log
-from marconi_core.summary import summary
+from marconi_core.summary import summary, to_html, to_markdown
 
 
 def main(snakemake):
@@ -17,7 +17,8 @@ def main(snakemake):
         table = evaluate(load_claims(), runs, read_tables(snakemake.input.requests), roles)
         table.to_csv(snakemake.output.csv, index=False)
         page = summary(table, runs, roles, snakemake.params.left_out, versions())
-        Path(snakemake.output.markdown).write_text(page, encoding="utf-8")
+        Path(snakemake.output.markdown).write_text(to_markdown(page), encoding="utf-8")
+        Path(snakemake.output.html).write_text(to_html(page), encoding="utf-8")
 
 
 if "snakemake" in globals():
