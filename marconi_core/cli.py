@@ -142,8 +142,8 @@ def _simulate(options: argparse.Namespace) -> None:
 
 
 def _sweep(options: argparse.Namespace) -> None:
+    from marconi_core.progress import Heartbeat
     from marconi_core.sim import sweep
-    from marconi_core.traces.progress import Heartbeat
 
     heartbeat = Heartbeat(logging.getLogger("marconi"), "%d of %d simulations done, next: %s")
     tables = sweep(

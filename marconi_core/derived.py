@@ -12,8 +12,8 @@ from pathlib import Path
 
 import yaml
 
-from marconi_core.config_docs import json_schema, option_table
-from marconi_core.config_errors import OPTIONS
+from marconi_core.config.documentation import json_schema, option_table
+from marconi_core.config.messages import OPTIONS
 from marconi_core.files import atomic_path
 
 SCHEMA = "workflow/schemas/config.schema.json"

@@ -1,12 +1,20 @@
-"""Hybrid models as the paper's formulas see them: by name, from a file, or from a HF config."""
+"""Hybrid models by name, from a file, or from a Hugging Face config.
+
+`load_model` gives the paper's five numbers, which its simulations use; `load_hybrid_model` gives the
+real layers. Both sides are cost models (`models.cost.CostModel`): ``PaperModel(load_model(name))``
+and ``load_hybrid_model(name)`` answer the same questions.
+"""
 
 import json
 from pathlib import Path
+from typing import Any
 
 from pydantic import BaseModel, ConfigDict, NonNegativeInt, PositiveInt, ValidationError
 
+from marconi_core.assets import resource
 from marconi_core.errors import ModelError
-from marconi_core.models.huggingface import geometry_from_config
+from marconi_core.models.huggingface import model_from_config
+from marconi_core.models.hybrid import HybridModel
 from marconi_core.models.paper import Geometry
 
 MODELS = {
@@ -27,32 +35,27 @@ class _FiveNumbers(BaseModel):
     n: PositiveInt
 
 
+def hybrid_models() -> list[str]:
+    """Return the names of the models whose configs are in ``resources/models``."""
+    return sorted(path.stem for path in resource("models").glob("*.json"))
+
+
 def load_model(name: str) -> Geometry:
-    """Return a model by registered name or from a JSON file.
+    """Return the paper's five numbers of a model by registered name or from a JSON file.
 
     Args:
-        name: a key of `MODELS`; or the path of a JSON file with the five numbers of `Geometry`, or
-            of a Hugging Face ``config.json``.
+        name: a key of `MODELS` or one of `hybrid_models`; or the path of a JSON file with the five
+            numbers of `Geometry`, or of a Hugging Face ``config.json``.
 
     Raises:
         ModelError: no such name or file, broken JSON, a missing or wrong field.
     """
     if name in MODELS:
         return MODELS[name]
-    path = Path(name)
-    if not path.is_file():
-        raise ModelError(
-            f"unknown model '{name}'; choose one of {', '.join(MODELS)}, or name a JSON file with "
-            f"{', '.join(Geometry._fields)}, or a Hugging Face config.json"
-        )
-    try:
-        content = json.loads(path.read_text(encoding="utf-8"))
-    except ValueError as error:
-        raise ModelError(f"{path}: not JSON ({error})") from None
-    if not isinstance(content, dict):
-        raise ModelError(f"{path}: expected a JSON object, found {type(content).__name__}")
-    if "model_type" in content or "text_config" in content:
-        content = geometry_from_config(content, str(path))._asdict()
+    known = list(dict.fromkeys([*MODELS, *hybrid_models()]))
+    path, content = _read(name, known, f"a JSON file with {', '.join(Geometry._fields)}, or ")
+    if _is_config(content):
+        return model_from_config(content, str(path)).geometry
     try:
         geometry = Geometry(**_FiveNumbers.model_validate(content).model_dump())
     except ValidationError as error:
@@ -64,3 +67,47 @@ def load_model(name: str) -> Geometry:
     if geometry.num_ssm_layers + geometry.num_attn_layers == 0:
         raise ModelError(f"{path}: a model needs at least one SSM or attention layer")
     return geometry
+
+
+def load_hybrid_model(
+    name: str, kv_dtype: str = "bfloat16", ssm_dtype: str | None = None
+) -> HybridModel:
+    """Return the real layers of a model by registered name or from its ``config.json``.
+
+    Args:
+        name: one of `hybrid_models`, or the path of a Hugging Face ``config.json``.
+        kv_dtype: see `models.hybrid.HybridModel`.
+        ssm_dtype: None for what SGLang takes by default.
+
+    Raises:
+        ModelError: no such name or file, broken JSON, an unknown family, a missing or wrong field.
+    """
+    path, content = _read(name, hybrid_models(), "")
+    if not _is_config(content):
+        raise ModelError(
+            f"{path}: no model_type; the real layers need a Hugging Face config.json, the paper's "
+            "five numbers do not tell them"
+        )
+    return model_from_config(
+        content, name if name in hybrid_models() else str(path), kv_dtype, ssm_dtype
+    )
+
+
+def _is_config(content: dict[str, Any]) -> bool:
+    return "model_type" in content or "text_config" in content
+
+
+def _read(name: str, known: list[str], other_files: str) -> tuple[Path, dict[str, Any]]:
+    path = resource(f"models/{name}.json") if name in known else Path(name)
+    if not path.is_file():
+        raise ModelError(
+            f"unknown model '{name}'; choose one of {', '.join(known)}, or name {other_files}a "
+            "Hugging Face config.json"
+        )
+    try:
+        content = json.loads(path.read_text(encoding="utf-8"))
+    except ValueError as error:
+        raise ModelError(f"{path}: not JSON ({error})") from None
+    if not isinstance(content, dict):
+        raise ModelError(f"{path}: expected a JSON object, found {type(content).__name__}")
+    return path, content

@@ -1,8 +1,11 @@
 """The paper's description of a hybrid model: five integers."""
 
+from collections.abc import Mapping
+from dataclasses import dataclass
 from typing import NamedTuple
 
 from marconi_core.models import flops
+from marconi_core.models.cost import CostModel, Polynomial
 
 
 class Geometry(NamedTuple):
@@ -31,6 +34,40 @@ class Geometry(NamedTuple):
     def kv_bytes(self) -> int:
         """Bytes of one token's KVs, all layers."""
         return self.num_attn_layers * flops.kv_bytes(self.d)
+
+
+@dataclass(frozen=True)
+class PaperModel(CostModel):
+    """The paper's formulas (`models.flops`) as a cost model.
+
+    `flops_between` is the plain difference of two prefills; the quirks of the paper's simulator in
+    scoring a node are in `policies.flop_aware` and not here.
+
+    Attributes:
+        geometry: the five numbers.
+    """
+
+    geometry: Geometry
+
+    @property
+    def kv_bytes_per_token(self) -> int:
+        return self.geometry.kv_bytes
+
+    @property
+    def state_bytes(self) -> int:
+        return self.geometry.state_bytes
+
+    @property
+    def prefill_by_kind(self) -> Mapping[str, Polynomial]:
+        layers_ssm, layers_attn, layers_mlp, d, n = self.geometry
+        mamba = [layers_ssm * flops.mamba_flops(tokens, d, n) for tokens in (1, 2)]
+        attention = [layers_attn * flops.attention_flops(tokens, d) for tokens in (1, 2)]
+        mlp = [layers_mlp * flops.mlp_flops(tokens, d) for tokens in (1, 2)]
+        return {
+            "mamba": Polynomial.through(*mamba),
+            "attention": Polynomial.through(*attention),
+            "mlp": Polynomial.through(*mlp),
+        }
 
 
 class FlopsSaved(NamedTuple):

@@ -5,7 +5,6 @@ from collections.abc import Mapping, Sequence
 import pandas as pd
 from matplotlib.figure import Figure
 
-from marconi_core.metrics import PAPER_DECIMALS, hit_rates, ratios
 from marconi_core.plots.style import (
     PAPER_COLOR,
     POLICY_COLORS,
@@ -15,7 +14,8 @@ from marconi_core.plots.style import (
     paper_style,
     two_lines,
 )
-from marconi_core.roles import Role
+from marconi_core.report.metrics import PAPER_DECIMALS, hit_rates, ratios
+from marconi_core.report.roles import Role
 
 POLICIES = ("vllm_plus", "marconi")
 

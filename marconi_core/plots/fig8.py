@@ -5,7 +5,6 @@ from collections.abc import Mapping, Sequence
 import pandas as pd
 from matplotlib.figure import Figure
 
-from marconi_core.metrics import PAPER_DECIMALS, hit_rates, relative_gains
 from marconi_core.plots.style import (
     PAPER_COLOR,
     POLICY_COLORS,
@@ -14,7 +13,8 @@ from marconi_core.plots.style import (
     paper_style,
     two_lines,
 )
-from marconi_core.roles import Role
+from marconi_core.report.metrics import PAPER_DECIMALS, hit_rates, relative_gains
+from marconi_core.report.roles import Role
 
 POLICIES = ("sglang_plus", "marconi")
 

@@ -6,7 +6,6 @@ import numpy as np
 import pandas as pd
 from matplotlib.figure import Figure
 
-from marconi_core.metrics import VANILLA, p95_ttft
 from marconi_core.plots.style import (
     PAPER_COLOR,
     POLICY_COLORS,
@@ -14,7 +13,8 @@ from marconi_core.plots.style import (
     POLICY_NAMES,
     paper_style,
 )
-from marconi_core.roles import Role
+from marconi_core.report.metrics import VANILLA, p95_ttft
+from marconi_core.report.roles import Role
 
 POLICIES = ("marconi", "sglang_plus", "vllm_plus")
 

@@ -15,7 +15,7 @@ from pydantic import BaseModel, ConfigDict, Field, NonNegativeInt, ValidationErr
 
 from marconi_core.errors import TraceError
 from marconi_core.files import atomic_path
-from marconi_core.traces.progress import Heartbeat
+from marconi_core.progress import Heartbeat
 from marconi_core.traces.trace import Request, Trace
 from marconi_core.traces.tree import MAX_TOKEN
 

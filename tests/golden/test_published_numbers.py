@@ -3,7 +3,8 @@
 import pandas as pd
 import pytest
 
-from marconi_core.metrics import (
+from marconi_core.models import MODELS
+from marconi_core.report.metrics import (
     VANILLA,
     hit_rates,
     largest_ttft_reduction,
@@ -11,7 +12,6 @@ from marconi_core.metrics import (
     ratios,
     relative_gains,
 )
-from marconi_core.models import MODELS
 from marconi_core.sim import SweepTables, sweep
 from marconi_core.traces.arrivals import TypingArrivals
 from marconi_core.traces.trace import Workload

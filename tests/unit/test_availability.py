@@ -6,9 +6,9 @@ from typing import Any
 import pytest
 
 from marconi_core import datasets
-from marconi_core.availability import check_optional, read_reasons, write_reasons
 from marconi_core.config import load_config
 from marconi_core.errors import DataError
+from marconi_core.rules.availability import check_optional, read_reasons, write_reasons
 
 
 def dataset(source: str, **options: Any) -> dict[str, Any]:

@@ -5,7 +5,8 @@ from pathlib import Path
 import pandas as pd
 import pytest
 
-from marconi_core.claims import (
+from marconi_core.errors import DataError
+from marconi_core.report.claims import (
     MEASURES,
     NO_DATA,
     NOT,
@@ -18,9 +19,8 @@ from marconi_core.claims import (
     printed_values,
     verdict,
 )
-from marconi_core.errors import DataError
-from marconi_core.roles import Role
-from marconi_core.summary import summary, to_html, to_markdown
+from marconi_core.report.page import summary, to_html, to_markdown
+from marconi_core.report.roles import Role
 
 OWN = Role("chats", "sharegpt", stand_in=False)
 STAND_IN = Role("chats", "lmsys", stand_in=True)

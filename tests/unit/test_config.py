@@ -9,7 +9,7 @@ from pydantic import ValidationError
 
 from marconi_core.config import Config, load_config
 from marconi_core.errors import ConfigError
-from marconi_core.study import grid
+from marconi_core.rules.study import grid
 
 
 @pytest.fixture

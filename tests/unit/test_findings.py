@@ -2,7 +2,7 @@
 
 import pandas as pd
 
-from marconi_core.findings import findings
+from marconi_core.report.findings import findings
 
 
 def test_static_alphas_add_the_best_one(runs: pd.DataFrame) -> None:

@@ -3,7 +3,7 @@
 import numpy as np
 import pytest
 
-from marconi_core.latency import ttft_ms
+from marconi_core.report.latency import ttft_ms
 
 
 def test_shortest_and_longest_prompts() -> None:

@@ -5,8 +5,8 @@ import pandas as pd
 import pytest
 
 from marconi_core.errors import DataError
-from marconi_core.latency import ttft_ms
-from marconi_core.metrics import (
+from marconi_core.report.latency import ttft_ms
+from marconi_core.report.metrics import (
     VANILLA,
     hit_rates,
     largest_ttft_reduction,

@@ -11,7 +11,7 @@ from matplotlib.figure import Figure
 
 from marconi_core.plots import fig7, fig8, fig9
 from marconi_core.plots.style import box_statistics, paper_style, save, save_with_data
-from marconi_core.roles import Role
+from marconi_core.report.roles import Role
 
 OWN = Role("chats", "sharegpt", stand_in=False)
 STAND_IN = Role("chats", "swebench", stand_in=True)

@@ -2,7 +2,7 @@
 
 import logging
 
-from marconi_core.traces.progress import Heartbeat
+from marconi_core.progress import Heartbeat
 
 logger = logging.getLogger("marconi.test")
 

@@ -6,7 +6,7 @@ from pathlib import Path
 import pytest
 
 from marconi_core.errors import DataError
-from marconi_core.rule_log import rule_log
+from marconi_core.rules.log import rule_log
 
 
 def test_log_lines_of_the_package_are_written(tmp_path: Path) -> None:

@@ -8,12 +8,12 @@ from snakemake.exceptions import WorkflowError
 from snakemake.logging import logger
 
 from marconi_core import datasets as registry
-from marconi_core.availability import VOCABULARY, read_reasons
+from marconi_core.rules.availability import VOCABULARY, read_reasons
 from marconi_core.config import load_config
 from marconi_core.errors import ConfigError
 from marconi_core.provenance import code_digest
 from marconi_core.sim.sweep import CODE
-from marconi_core.study import grid
+from marconi_core.rules.study import grid
 
 try:
     STUDY = load_config(config)

@@ -19,7 +19,7 @@ rule fig7:
         "../envs/core.yaml"
     params:
         roles=roles,
-        code=code_digest("plots", "metrics", "roles", "claims"),
+        code=code_digest("plots", "report"),
     message:
         "Drawing Figure 7."
     script:
@@ -44,7 +44,7 @@ rule fig8:
         "../envs/core.yaml"
     params:
         roles=roles,
-        code=code_digest("plots", "metrics", "roles", "claims"),
+        code=code_digest("plots", "report"),
     message:
         "Drawing Figure 8."
     script:
@@ -74,7 +74,7 @@ rule fig9_panel:
         roles=lambda wildcards: [
             asdict(role) for role in STUDY.roles([wildcards.dataset])
         ],
-        code=code_digest("plots", "metrics", "roles", "claims", "latency"),
+        code=code_digest("plots", "report"),
     message:
         "Drawing Figure 9 for {wildcards.dataset}."
     script:
@@ -114,7 +114,7 @@ rule claims:
     params:
         roles=roles,
         left_out=left_out,
-        code=code_digest("claims", "summary", "findings", "metrics", "roles", "latency"),
+        code=code_digest("report"),
     message:
         "Judging the paper's claims."
     script:

@@ -16,7 +16,7 @@ rule simulate:
         "../envs/core.yaml"
     params:
         grid=lambda wildcards: grid(STUDY, wildcards.trace),
-        code=code_digest(*CODE, "traces/arrivals", "study"),
+        code=code_digest(*CODE, "traces/arrivals", "rules/study"),
     message:
         "Simulating all policies and capacities on {wildcards.trace}."
     script:

@@ -20,7 +20,11 @@ rule compile_dataset:
         options=lambda wildcards: dataset_of(wildcards).reader_params,
         data_dir=STUDY.data_dir,
         code=code_digest(
-            "traces/sources", "traces/sessions", "traces/trace", "traces/tree"
+            "traces/sources",
+            "traces/sessions",
+            "traces/tokenizers",
+            "traces/trace",
+            "traces/tree",
         ),
     message:
         "Tokenizing and compiling {wildcards.dataset}."
@@ -59,7 +63,9 @@ rule write_trace:
     conda:
         "../envs/core.yaml"
     params:
-        code=code_digest("traces/jsonl", "traces/arrivals"),
+        code=code_digest(
+            "traces/jsonl", "traces/arrivals", "traces/trace", "traces/tree"
+        ),
     message:
         "Writing {wildcards.trace} in the paper's format."
     script:
@@ -82,7 +88,7 @@ rule describe_trace:
     conda:
         "../envs/core.yaml"
     params:
-        code=code_digest("traces/describe", "traces/arrivals"),
+        code=code_digest("traces/describe", "traces/arrivals", "traces/tree"),
     message:
         "Describing {wildcards.trace}."
     script:

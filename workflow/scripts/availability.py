@@ -1,8 +1,8 @@
 """Finds out which optional data sets can be had, and why the others cannot."""
 
-from marconi_core.availability import check_optional, write_reasons
 from marconi_core.config import load_config
-from marconi_core.rule_log import rule_log
+from marconi_core.rules.availability import check_optional, write_reasons
+from marconi_core.rules.log import rule_log
 
 
 def main(snakemake):

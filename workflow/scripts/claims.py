@@ -2,12 +2,12 @@
 
 from pathlib import Path
 
-from marconi_core.claims import evaluate, load_claims
-from marconi_core.metrics import read_tables
 from marconi_core.provenance import versions
-from marconi_core.roles import Role
-from marconi_core.rule_log import rule_log
-from marconi_core.summary import summary, to_html, to_markdown
+from marconi_core.report.claims import evaluate, load_claims
+from marconi_core.report.metrics import read_tables
+from marconi_core.report.page import summary, to_html, to_markdown
+from marconi_core.report.roles import Role
+from marconi_core.rules.log import rule_log
 
 
 def main(snakemake):

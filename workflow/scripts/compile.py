@@ -1,6 +1,6 @@
 """Reads, tokenizes and compiles one data set."""
 
-from marconi_core.rule_log import rule_log
+from marconi_core.rules.log import rule_log
 from marconi_core.traces.sources import load_workload
 
 

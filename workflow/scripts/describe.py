@@ -3,8 +3,8 @@
 from pathlib import Path
 
 from marconi_core.config import load_config
-from marconi_core.rule_log import rule_log
-from marconi_core.study import load_trace
+from marconi_core.rules.log import rule_log
+from marconi_core.rules.study import load_trace
 from marconi_core.traces.describe import describe, plot
 
 

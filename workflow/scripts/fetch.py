@@ -4,7 +4,7 @@ from pathlib import Path
 
 from marconi_core.config import load_config
 from marconi_core.datasets import fetch
-from marconi_core.rule_log import rule_log
+from marconi_core.rules.log import rule_log
 
 
 def main(snakemake):

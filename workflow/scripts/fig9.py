@@ -1,11 +1,11 @@
 """Draws Figure 9 for one data set from the request tables."""
 
-from marconi_core.claims import printed_values
-from marconi_core.metrics import read_tables
 from marconi_core.plots import fig9
 from marconi_core.plots.style import save_with_data
-from marconi_core.roles import Role
-from marconi_core.rule_log import rule_log
+from marconi_core.report.claims import printed_values
+from marconi_core.report.metrics import read_tables
+from marconi_core.report.roles import Role
+from marconi_core.rules.log import rule_log
 
 
 def main(snakemake):

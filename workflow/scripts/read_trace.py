@@ -1,6 +1,6 @@
 """Compiles a ready trace in the paper's JSONL format."""
 
-from marconi_core.rule_log import rule_log
+from marconi_core.rules.log import rule_log
 from marconi_core.traces.jsonl import read_trace
 
 

@@ -5,10 +5,10 @@ from pathlib import Path
 
 from marconi_core.config import load_config
 from marconi_core.models import load_model
-from marconi_core.rule_log import rule_log
+from marconi_core.progress import Heartbeat
+from marconi_core.rules.log import rule_log
+from marconi_core.rules.study import grid, load_trace
 from marconi_core.sim import sweep
-from marconi_core.study import grid, load_trace
-from marconi_core.traces.progress import Heartbeat
 
 
 def main(snakemake):

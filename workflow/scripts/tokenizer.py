@@ -1,6 +1,6 @@
 """Rebuilds Llama-2's tokenizer.json from its vocabulary."""
 
-from marconi_core.rule_log import rule_log
+from marconi_core.rules.log import rule_log
 from marconi_core.traces.tokenizers import build_llama2
 
 

@@ -1,8 +1,8 @@
 """Writes one trace in the paper's JSONL format."""
 
 from marconi_core.config import load_config
-from marconi_core.rule_log import rule_log
-from marconi_core.study import load_trace
+from marconi_core.rules.log import rule_log
+from marconi_core.rules.study import load_trace
 from marconi_core.traces.jsonl import write_trace
 
 

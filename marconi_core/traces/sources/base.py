@@ -10,7 +10,7 @@ from typing import Any, Literal, TypeVar
 from pydantic import BaseModel, ConfigDict, Field, PositiveInt
 
 from marconi_core.errors import DataError
-from marconi_core.traces.progress import Heartbeat
+from marconi_core.progress import Heartbeat
 from marconi_core.traces.tokenizers import Encoder
 from marconi_core.traces.trace import SessionTokens
 

@@ -13,7 +13,7 @@ import ijson
 from pydantic import Field, PositiveInt
 
 from marconi_core.errors import DataError
-from marconi_core.traces.progress import Heartbeat
+from marconi_core.progress import Heartbeat
 from marconi_core.traces.sessions import HistoryRule, Turn, paired_turns, tokenize
 from marconi_core.traces.sources.base import Source, SourceParams, first_sessions
 from marconi_core.traces.tokenizers import Encoder

@@ -20,11 +20,11 @@ from pydantic import (
     model_validator,
 )
 
-from marconi_core.config_errors import OPTIONS, explain, unknown
+from marconi_core.config.messages import OPTIONS, explain, unknown
 from marconi_core.errors import ConfigError, MarconiError
 from marconi_core.models import load_model
 from marconi_core.policies import POLICIES
-from marconi_core.roles import Role
+from marconi_core.report.roles import Role
 from marconi_core.traces.arrivals import PoissonArrivals, TypingArrivals
 from marconi_core.traces.sources import SOURCES, validate_params
 from marconi_core.traces.sources.base import Source

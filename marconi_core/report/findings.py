@@ -4,7 +4,7 @@ from collections.abc import Iterator
 
 import pandas as pd
 
-from marconi_core.metrics import CONFIGURATION, PAPER_DECIMALS, hit_rates, relative_gains
+from marconi_core.report.metrics import CONFIGURATION, PAPER_DECIMALS, hit_rates, relative_gains
 
 PAPER_POLICIES = ("vllm_plus", "sglang_plus", "marconi")
 

@@ -15,7 +15,7 @@ import pandas as pd
 
 from marconi_core.assets import resource
 from marconi_core.errors import DataError
-from marconi_core.metrics import (
+from marconi_core.report.metrics import (
     PAPER_DECIMALS,
     VANILLA,
     hit_rates,
@@ -24,7 +24,7 @@ from marconi_core.metrics import (
     ratios,
     relative_gains,
 )
-from marconi_core.roles import PAPER_DATASETS, Role
+from marconi_core.report.roles import PAPER_DATASETS, Role
 
 POLICIES = ("vllm_plus", "sglang_plus", "marconi")
 

@@ -6,8 +6,8 @@ from html import escape
 
 import pandas as pd
 
-from marconi_core.findings import findings
-from marconi_core.roles import Role
+from marconi_core.report.findings import findings
+from marconi_core.report.roles import Role
 
 COLUMNS = {
     "figure": "figure",
@@ -50,7 +50,7 @@ def summary(
     """Return the page's sections.
 
     Args:
-        claims: what `marconi_core.claims.evaluate` returns.
+        claims: what `marconi_core.report.claims.evaluate` returns.
         runs: rows of all data sets.
         roles: the data sets that have rows.
         unavailable: reason by name of each optional data set that could not be had.

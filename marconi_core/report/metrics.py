@@ -12,7 +12,7 @@ import numpy as np
 import pandas as pd
 
 from marconi_core.errors import DataError
-from marconi_core.latency import ttft_ms
+from marconi_core.report.latency import ttft_ms
 
 CONFIGURATION = ["dataset", "trace", "capacity_bytes"]
 PAPER_DECIMALS = 2

@@ -1,0 +1,1 @@
+"""From result tables to statements: the paper's summary numbers, its claims, and the results page."""
