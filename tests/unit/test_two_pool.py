@@ -240,24 +240,23 @@ def test_a_tree_grows_beyond_its_initial_capacity() -> None:
         pair.evict(pool)
 
 
-def test_a_new_lambda_revalues_what_is_cached() -> None:
-    """Under KV pressure lambda = 1 charges the short leaf for its state, so that the long one goes."""
-    for other_pool, first in ((0.0, "long"), (1.0, "short")):
-        policy = TwoPoolEviction(COSTS, EvictionSettings("marconi", 1e6, 0.5))
-        leaves = {
-            name: policy.add_leaf(ROOT, tokens) for name, tokens in (("short", 10), ("long", 9000))
-        }
-        gone: list[int] = []
-        for leaf in leaves.values():
-            policy.add_state(leaf)
-        policy.configure(EvictionSettings("marconi", 1e6, other_pool))
-        policy.evict(
-            "kvs",
-            lambda: bool(gone),
-            lambda n: (gone.append(n), policy.remove_leaf(n))[0],
-            gone.append,
-        )
-        assert gone == [leaves[first]]
+@pytest.mark.parametrize(("other_pool", "first"), [(0.0, "shallow"), (1.0, "deep")])
+def test_a_new_lambda_revalues_what_is_cached(other_pool: float, first: str) -> None:
+    """A short edge deep in the tree saves most per KV byte; charged for its state, it saves least."""
+    policy = TwoPoolEviction(COSTS, EvictionSettings("marconi", 1e6, 0.5))
+    trunk = policy.add_leaf(ROOT, 20_000)
+    leaves = {policy.add_leaf(trunk, 10): "deep", policy.add_leaf(ROOT, 9_000): "shallow"}
+    for node in (trunk, *leaves):
+        policy.add_state(node)
+    policy.configure(EvictionSettings("marconi", 1e6, other_pool))
+    gone: list[int] = []
+
+    def drop_leaf(node: int) -> None:
+        policy.remove_leaf(node)
+        gone.append(node)
+
+    policy.evict("kvs", lambda: bool(gone), drop_leaf, policy.remove_state)
+    assert [leaves[node] for node in gone] == [first]
 
 
 def test_branch_points_and_admission() -> None:
