@@ -21,6 +21,7 @@ from pathlib import Path, PurePosixPath
 from typing import IO, Annotated
 
 import pooch
+import requests
 from pydantic import BaseModel, BeforeValidator, ConfigDict, Field, PositiveInt, ValidationError
 
 from marconi_core.assets import resource
@@ -210,7 +211,9 @@ def _download_url(dataset: Dataset, folder: Path) -> Path:
     downloader = pooch.HTTPDownloader(timeout=URL_TIMEOUT_S)
     try:
         return Path(pooch.retrieve(dataset.source, None, "download", folder, downloader=downloader))
-    except (OSError, ValueError) as error:  # requests' errors are OSErrors
+    except requests.ConnectionError as error:  # its text is urllib3's whole history of retries
+        raise _unavailable(dataset, "no connection to its server") from error
+    except (OSError, ValueError) as error:  # requests' other errors are OSErrors
         raise _unavailable(dataset, error) from error
 
 

@@ -201,10 +201,21 @@ def test_url(register, monkeypatch, tmp_path):
     assert fetch("tiny", tmp_path / "data").read_bytes() == CONTENT
 
     def refuse(*args, **kwargs):
-        raise requests.ConnectionError("no route to host")
+        raise requests.ConnectionError("retried, and retried")
 
     monkeypatch.setattr(datasets.pooch, "retrieve", refuse)
-    with pytest.raises(UnavailableError, match="no route to host"):
+    with pytest.raises(UnavailableError, match=r"\(no connection to its server\); check the net"):
+        fetch("tiny", tmp_path / "other")
+
+
+def test_url_is_gone(register, monkeypatch, tmp_path):
+    register(entry(source="https://example.org/tiny.jsonl", member="tiny.jsonl"))
+
+    def refuse(*args, **kwargs):
+        raise requests.HTTPError("404 Client Error")
+
+    monkeypatch.setattr(datasets.pooch, "retrieve", refuse)
+    with pytest.raises(UnavailableError, match="404 Client Error"):
         fetch("tiny", tmp_path / "other")
 
 
