@@ -82,15 +82,14 @@ def load_hybrid_model(
     Raises:
         ModelError: no such name or file, broken JSON, an unknown family, a missing or wrong field.
     """
-    path, content = _read(name, hybrid_models(), "")
+    known = hybrid_models()
+    path, content = _read(name, known, "")
     if not _is_config(content):
         raise ModelError(
             f"{path}: no model_type; the real layers need a Hugging Face config.json, the paper's "
             "five numbers do not tell them"
         )
-    return model_from_config(
-        content, name if name in hybrid_models() else str(path), kv_dtype, ssm_dtype
-    )
+    return model_from_config(content, name if name in known else str(path), kv_dtype, ssm_dtype)
 
 
 def _is_config(content: dict[str, Any]) -> bool:

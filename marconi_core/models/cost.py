@@ -10,6 +10,7 @@ compiled code can take the two integers and leave the classes behind.
 import operator
 from abc import ABC, abstractmethod
 from collections.abc import Mapping
+from functools import cached_property
 from typing import Any, NamedTuple, TypeVar
 
 import numpy as np
@@ -88,7 +89,7 @@ class CostModel(ABC):
     def prefill_by_kind(self) -> Mapping[str, Polynomial]:
         """FLOPs of a prefill per kind of layer, all layers of the kind together."""
 
-    @property
+    @cached_property
     def prefill(self) -> Polynomial:
         """FLOPs of a prefill through all layers."""
         total = Polynomial(0, 0)

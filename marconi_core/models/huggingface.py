@@ -2,7 +2,8 @@
 
 One class per family reads the keys that shape its layers. Defaults are given only for keys that
 published files leave out; they are those of SGLang 0.5.16 (``srt/configs``). The dictionary of a
-loaded configuration (``hf_config.to_dict()`` inside SGLang) serves as well as the file.
+loaded configuration (``hf_config.to_dict()`` inside SGLang) serves as well as the file. Layers that
+only draft tokens (multi-token prediction) and vision towers are left out.
 """
 
 from collections.abc import Iterator, Mapping
@@ -29,6 +30,9 @@ from marconi_core.models.layers import (
     Mamba2,
     MixtureOfExperts,
 )
+
+Block = Literal["mamba", "attention", "mlp", "moe"]
+"""What a layer of Nemotron-H can be."""
 
 
 class _Family(BaseModel):
@@ -79,9 +83,9 @@ class _NemotronH(_Family):
     """Every layer is one block: Mamba-2, attention, MLP or experts; squared ReLU, no gates."""
 
     DEFAULT_CHUNK_SIZE = 256
-    BLOCKS: ClassVar = {"M": "mamba", "*": "attention", "-": "mlp", "E": "moe"}
+    BLOCKS: ClassVar[dict[str, Block]] = {"M": "mamba", "*": "attention", "-": "mlp", "E": "moe"}
 
-    layers_block_type: list[Literal["mamba", "attention", "mlp", "moe"]] | None = None
+    layers_block_type: list[Block] | None = None
     hybrid_override_pattern: Annotated[str, Field(pattern=r"^[M*E-]+$")] | None = None
     mamba_num_heads: PositiveInt
     mamba_head_dim: PositiveInt
@@ -277,6 +281,8 @@ class _Qwen(_Family):
     mean the same by them.
     """
 
+    ROUTED: ClassVar[bool] = True
+
     num_hidden_layers: PositiveInt
     layer_types: list[Literal["linear_attention", "full_attention"]] | None = None
     full_attention_interval: PositiveInt | None = None
@@ -308,7 +314,7 @@ class _Qwen(_Family):
                     conv_kernel=self.linear_conv_kernel_dim,
                 )
             dense = layer in self.mlp_only_layers or (layer + 1) % self.decoder_sparse_step
-            if self.num_experts and not dense:
+            if self.ROUTED and self.num_experts and not dense:
                 yield MixtureOfExperts(
                     hidden=self.hidden_size,
                     experts=self.num_experts,
@@ -343,6 +349,12 @@ class _Qwen(_Family):
         return list(self.layer_types)
 
 
+class _QwenDense(_Qwen):
+    """Qwen3.5 without experts; SGLang's loaded configuration has their keys all the same."""
+
+    ROUTED = False
+
+
 def _check_length(key: str, values: list[Any], expected: int) -> None:
     if len(values) != expected:
         raise ModelError(f"{key} names {len(values)} layers, num_hidden_layers is {expected}")
@@ -354,7 +366,7 @@ FAMILIES: dict[str, type[_Family]] = {
     "falcon_h1": _FalconH1,
     "granitemoehybrid": _GraniteHybrid,
     "qwen3_next": _Qwen,
-    "qwen3_5": _Qwen,
+    "qwen3_5": _QwenDense,
     "qwen3_5_moe": _Qwen,
 }
 """The supported families by `model_type` (of the text model, without ``_text``)."""

@@ -96,10 +96,6 @@ class HybridModel(CostModel):
             totals[layer.kind] = totals.get(layer.kind, Polynomial(0, 0)).plus(layer.prefill)
         return totals
 
-    @cached_property
-    def prefill(self) -> Polynomial:
-        return super().prefill
-
     @property
     def geometry(self) -> Geometry:
         """The five numbers that the paper's formulas know of this model.

@@ -1,15 +1,15 @@
 """The layers of hybrid models as they are served: FLOPs of a prefill and what a cache holds.
 
 Counting, the same for every kind: a multiplication or an addition is one FLOP, so a product of an
-m x k and a k x n matrix is 2mkn; exponentials count as one. Left out, together below one percent of
-a layer: norms, activations, biases, residuals, rotary embeddings, softmax. The embedding and the
-output head are left out too: a prefill needs logits of one token only.
+m x k and a k x n matrix is 2mkn; exponentials count as one. Left out, together about one percent of
+a layer or less: norms, activations, biases, residuals, rotary embeddings, softmax. The embedding and
+the output head are left out too: a prefill needs the logits of one token only.
 
 Recurrences are counted as they are defined, token by token, which makes FLOPs linear in tokens.
 Kernels for prefill compute the same in chunks, with other constants (per token of Mamba-2 with
 chunks of Q tokens: 2Q(groups * state + inner) + 4 * inner * state); Megatron-LM counts 7 per element
-of a Mamba-2 state. The difference stays within about two percent of a layer, where the projections
-dominate.
+of a Mamba-2 state. For the Mamba-2 models in ``resources/models`` either choice moves a layer's FLOPs
+by less than two percent: the projections dominate.
 
 Projections follow the modules of SGLang 0.5.16 (``srt/models``, ``srt/layers/attention/mamba``) and,
 for Jamba, of Hugging Face transformers; state shapes follow SGLang's

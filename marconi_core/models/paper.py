@@ -2,6 +2,7 @@
 
 from collections.abc import Mapping
 from dataclasses import dataclass
+from functools import cached_property
 from typing import NamedTuple
 
 from marconi_core.models import flops
@@ -57,7 +58,7 @@ class PaperModel(CostModel):
     def state_bytes(self) -> int:
         return self.geometry.state_bytes
 
-    @property
+    @cached_property
     def prefill_by_kind(self) -> Mapping[str, Polynomial]:
         layers_ssm, layers_attn, layers_mlp, d, n = self.geometry
         mamba = [layers_ssm * flops.mamba_flops(tokens, d, n) for tokens in (1, 2)]

@@ -1,14 +1,15 @@
-"""Model descriptions: the paper's formulas by hand, files, Hugging Face configs, and bad input."""
+"""The paper's formulas by hand, models by name and from files, and bad files."""
 
 import json
+import shutil
 from pathlib import Path
-from typing import Any
 
+import numpy as np
 import pytest
 
 from marconi_core.errors import ModelError
-from marconi_core.models import MODELS, flops, load_model
-from marconi_core.models.paper import Geometry, flops_saved
+from marconi_core.models import MODELS, flops, hybrid_models, load_hybrid_model, load_model
+from marconi_core.models.paper import Geometry, PaperModel, flops_saved
 
 
 def test_the_papers_sizes() -> None:
@@ -42,49 +43,63 @@ def test_totals_are_exact_beyond_64_bits() -> None:
     assert saved.attn == 4 * 1000 * flops.attention_flops(10**7, 4096) > 2**63
 
 
-CONFIGS: list[tuple[dict[str, Any], tuple[int, ...]]] = [
-    (
-        {"model_type": "nemotron_h", "hybrid_override_pattern": "M-M*-ME", "hidden_size": 64,
-         "ssm_state_size": 16},
-        (3, 1, 3, 64, 16),
-    ),
-    (
-        {"model_type": "jamba", "num_hidden_layers": 32, "attn_layer_period": 8,
-         "attn_layer_offset": 4, "hidden_size": 4096, "mamba_d_state": 16},
-        (28, 4, 32, 4096, 16),
-    ),
-    (
-        {"model_type": "falcon_h1", "num_hidden_layers": 24, "hidden_size": 2048,
-         "mamba_d_state": 256},
-        (24, 24, 24, 2048, 256),
-    ),
-    (
-        {"model_type": "granitemoehybrid", "layer_types": ["mamba"] * 9 + ["attention"],
-         "hidden_size": 1536, "mamba_d_state": 128},
-        (9, 1, 10, 1536, 128),
-    ),
-    (
-        {"model_type": "qwen3_next", "num_hidden_layers": 48, "full_attention_interval": 4,
-         "hidden_size": 2048, "linear_key_head_dim": 128},
-        (36, 12, 48, 2048, 128),
-    ),
-    (
-        {"model_type": "qwen3_5", "text_config": {
-            "model_type": "qwen3_5_text", "num_hidden_layers": 4, "hidden_size": 1024,
-            "layer_types": ["linear_attention"] * 3 + ["full_attention"],
-            "linear_key_head_dim": 128}},
-        (3, 1, 4, 1024, 128),
-    ),
-]  # fmt: skip
+@pytest.mark.parametrize("tokens", [0, 1, 17, 4096, 30_000, 10**9])
+def test_the_papers_formulas_as_a_cost_model_are_bit_exact(tokens: int) -> None:
+    model = PaperModel(MODELS["paper_7b"])
+    saved = flops_saved(model.geometry, [tokens])
+    assert model.breakdown(tokens) == {
+        "mamba": saved.mamba,
+        "attention": saved.attn,
+        "mlp": saved.mlp,
+    }
+    assert model.flops(tokens) == saved.total
+    assert model.flops_between(tokens, tokens + 5) == model.flops(tokens + 5) - model.flops(tokens)
+    assert (model.kv_bytes_per_token, model.state_bytes) == (65_536, 26_787_840)
 
 
-@pytest.mark.parametrize(("config", "expected"), CONFIGS, ids=[c["model_type"] for c, _ in CONFIGS])
-def test_hugging_face_configs(
-    config: dict[str, Any], expected: tuple[int, ...], tmp_path: Path
+def test_a_policy_can_take_either_cost_model() -> None:
+    """The paper's formulas make a state 409 tokens dear, the real geometry 6,234."""
+    lengths = np.array([1_000, 20_000])
+    for model in (PaperModel(MODELS["nemotron_h_8b"]), load_hybrid_model("nemotron_h_8b")):
+        saved = model.flops_between(lengths - 1_000, lengths)
+        assert saved[1] > saved[0] > 0
+        assert list(saved) == [model.flops(1_000), model.flops(20_000) - model.flops(19_000)]
+
+
+@pytest.mark.parametrize(
+    ("name", "expected"),
+    [
+        ("falcon_h1_7b", (44, 44, 44, 3072, 256)),
+        ("granite_4_h_small", (36, 4, 40, 4096, 128)),
+        ("jamba_1_5_mini", (28, 4, 32, 4096, 16)),
+        ("nemotron_h_8b", (24, 4, 24, 4096, 128)),
+        ("qwen3_5_27b", (48, 16, 64, 5120, 128)),
+        ("qwen3_5_35b_a3b", (30, 10, 40, 2048, 128)),
+        ("qwen3_next_80b_a3b", (36, 12, 48, 2048, 128)),
+    ],
+)
+def test_five_numbers_of_real_models(
+    name: str, expected: tuple[int, ...], tmp_path: Path, repository: Path
 ) -> None:
-    path = tmp_path / "config.json"
-    path.write_text(json.dumps(config))
-    assert load_model(str(path)) == expected
+    """By name and from a config.json; for the paper's own models both agree."""
+    file = tmp_path / "config.json"
+    shutil.copy(repository / "resources" / "models" / f"{name}.json", file)
+    assert load_model(name) == load_model(str(file)) == expected
+
+
+def test_every_config_in_resources_is_tested_and_documented(repository: Path) -> None:
+    readme = (repository / "resources" / "models" / "README.md").read_text(encoding="utf-8")
+    assert len(hybrid_models()) == 7
+    for name in hybrid_models():
+        model = load_hybrid_model(name)
+        row = next(line for line in readme.splitlines() if line.startswith(f"| `{name}`"))
+        cells = [cell.strip() for cell in row.split("|")[3:-1]]
+        assert cells == [
+            f"{model.kv_bytes_per_token:,}",
+            f"{model.state_bytes:,}",
+            f"{load_hybrid_model(name, ssm_dtype='bfloat16').state_bytes:,}",
+            f"{round(model.state_bytes / model.kv_bytes_per_token):,}",
+        ]
 
 
 def test_a_file_with_the_five_numbers(tmp_path: Path) -> None:
@@ -100,7 +115,8 @@ def test_a_file_with_the_five_numbers(tmp_path: Path) -> None:
         ("[]", "expected a JSON object, found list"),
         ("{}", "num_ssm_layers: Field required"),
         ('{"model_type": "llama"}', "model_type 'llama' is not a known hybrid family"),
-        ('{"model_type": "jamba"}', "a jamba config needs the key 'num_hidden_layers'"),
+        ('{"model_type": "jamba"}', "a jamba config needs the keys hidden_size, num_attention"),
+        ('{"text_config": [1]}', "text_config: expected an object, found list"),
         (
             '{"num_ssm_layers": 1, "num_attn_layers": 1, "num_mlp_layers": 1, "d": "x", "n": 1}',
             "d: Input should be a valid integer",
@@ -127,3 +143,12 @@ def test_bad_files_get_one_message(content: str, message: str, tmp_path: Path) -
 def test_unknown_names_list_the_known() -> None:
     with pytest.raises(ModelError, match="unknown model 'gpt'; choose one of paper_7b"):
         load_model("gpt")
+    with pytest.raises(ModelError, match="unknown model 'paper_7b'; choose one of falcon_h1_7b"):
+        load_hybrid_model("paper_7b")
+
+
+def test_five_numbers_do_not_tell_the_real_layers(tmp_path: Path) -> None:
+    path = tmp_path / "model.json"
+    path.write_text(json.dumps(Geometry(1, 2, 3, 4, 5)._asdict()))
+    with pytest.raises(ModelError, match="no model_type; the real layers need"):
+        load_hybrid_model(str(path))
