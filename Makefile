@@ -39,7 +39,7 @@ lint: $(INSTALLED) ## style, types and workflow checks
 	$(BIN)/python -m marconi_core.derived
 
 bench: $(INSTALLED) ## time the simulator beside the reference's CPU seconds
-	$(BIN)/python benchmarks/bench.py
+	$(BIN)/python benchmarks/bench.py $(if $(DATA_MIRROR),--data-mirror $(DATA_MIRROR))
 
 lock: ## resolve pyproject.toml into requirements.lock (hashes; Linux, macOS, Windows; Python 3.11+)
 	test -x .tools/bin/uv || { $(PYTHON) -m venv .tools && .tools/bin/python -m pip install --quiet uv; }

@@ -1,7 +1,6 @@
 """Times the pipeline and the simulator, beside the CPU seconds of the paper's own simulator.
 
-    make bench                       on data of results/data, or fetched
-    make bench ARGS="--data-mirror DIR"
+    make bench [DATA_MIRROR=FOLDER]
 
 Timings are CPU seconds of one core, the best of several repeats, compiled code warm. Results go to
 standard output as Markdown tables; benchmarks/README.md keeps the recorded ones.
@@ -17,6 +16,7 @@ from pathlib import Path
 from typing import Any
 
 from marconi_core import datasets
+from marconi_core.config import load_config
 from marconi_core.errors import DataError
 from marconi_core.models import MODELS
 from marconi_core.policies import POLICIES
@@ -45,7 +45,12 @@ REFERENCE_SHAREGPT = {"vllm_plus": 51.5, "sglang_plus": 15.8, "marconi": 593.0}
 def main() -> None:
     parser = argparse.ArgumentParser(description=__doc__)
     parser.add_argument("--data", type=Path, default=Path("results/data"), help="data folder")
-    parser.add_argument("--data-mirror", type=Path, help="folder tried before the network")
+    parser.add_argument(
+        "--data-mirror",
+        type=Path,
+        default=load_config("workflow/config/default.yaml").mirror,
+        help="folder tried before the network",
+    )
     options = parser.parse_args()
     print(f"{platform.machine()}, {', '.join(f'{k} {v}' for k, v in versions().items())}\n")
 
