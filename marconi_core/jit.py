@@ -7,6 +7,7 @@ that a compiled one calls in another file, so the cache folder is named by a dig
 
 import hashlib
 import os
+import tempfile
 from collections.abc import Callable
 from functools import lru_cache
 from pathlib import Path
@@ -23,13 +24,19 @@ SOURCES = ("jit.py", "models", "policies", "sim", "traces")
 @lru_cache
 def _cache_folder() -> str:
     """Return NUMBA_CACHE_DIR, or a user-wide folder for exactly these sources."""
+    if given := os.environ.get("NUMBA_CACHE_DIR"):
+        return given
     digest = hashlib.sha256()
     for source in SOURCES:
         path = PACKAGE_ROOT / source
         for file in sorted(path.rglob("*.py")) if path.is_dir() else [path]:
             digest.update(file.read_bytes())
-    given = os.environ.get("NUMBA_CACHE_DIR")
-    return given or str(pooch.os_cache("marconi") / "compiled" / digest.hexdigest()[:16])
+    folder = pooch.os_cache("marconi") / "compiled" / digest.hexdigest()[:16]
+    try:
+        folder.mkdir(parents=True, exist_ok=True)
+    except OSError:  # no home to write to: each process compiles anew
+        return tempfile.mkdtemp(prefix="marconi-compiled-")
+    return str(folder)
 
 
 def compiled(function: Callable[..., Any]) -> Callable[..., Any]:
