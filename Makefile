@@ -14,7 +14,7 @@ STUDY     := --configfile $(CONFIG) $(if $(DATA_MIRROR),--config data_mirror=$(D
 .PHONY: help reproduce smoke report test lint bench lock derived clean distclean
 
 help: ## list the targets
-	@sed -n 's/^\([a-z]*\):.*## /\1\t/p' $(MAKEFILE_LIST) | expand -t 12
+	@sed -n 's/^\([a-z-]*\):.*## /\1\t/p' $(MAKEFILE_LIST) | expand -t 14
 
 reproduce: $(INSTALLED) ## recompute the paper's simulated results: figures, claims table, report
 	$(SNAKEMAKE) $(STUDY)
@@ -29,6 +29,8 @@ report: $(INSTALLED) ## write results/report.html from the results that are ther
 
 test: $(INSTALLED) ## run all tests
 	$(BIN)/python -m pytest
+
+include sglang_patch/Makefile.inc
 
 lint: $(INSTALLED) ## style, types and workflow checks
 	$(BIN)/ruff check .
@@ -54,7 +56,7 @@ clean: ## delete everything that is computed
 	rm -rf results .snakemake
 
 distclean: clean ## delete the environment and all caches too
-	rm -rf $(VENV) .tools .pytest_cache .mypy_cache .ruff_cache .hypothesis
+	rm -rf $(VENV) $(SGLANG_VENV) .tools .pytest_cache .mypy_cache .ruff_cache .hypothesis
 
 $(INSTALLED): requirements.lock pyproject.toml
 	@$(PYTHON) -c 'import sys; sys.version_info >= (3, 11) or sys.exit("Python 3.11 or newer is needed: make PYTHON=python3.11 ...")'

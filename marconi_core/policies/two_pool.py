@@ -18,14 +18,15 @@ Both the simulator of the server (`marconi_core.sim.server`) and the plug-in for
 call this module; nothing else decides.
 """
 
+import copy
 from collections import Counter
-from collections.abc import Callable
+from collections.abc import Callable, Mapping
 from dataclasses import dataclass
-from typing import Literal, Protocol, get_args
+from typing import Literal, get_args
 
 from marconi_core.errors import PolicyError
 from marconi_core.jit import compiled
-from marconi_core.models.paper import Geometry, flops_saved
+from marconi_core.models.cost import CostModel, Polynomial
 from marconi_core.policies import cached_tree
 from marconi_core.policies.cached_tree import ABSENT, ROOT, STATES, CachedTree, Prices
 from marconi_core.policies.candidates import Candidates, search
@@ -37,42 +38,6 @@ Pool = Literal["states", "kvs"]
 
 INITIAL_CAPACITY = 1024
 """Nodes that a tree has room for at first; it doubles when full."""
-
-
-class CostModel(Protocol):
-    """What eviction has to know of a model."""
-
-    @property
-    def state_bytes(self) -> float:
-        """Bytes of one checkpoint of the SSM states of all layers."""
-        ...
-
-    @property
-    def kv_bytes_per_token(self) -> float:
-        """Bytes of one token's KVs in all layers."""
-        ...
-
-    def flops(self, tokens: int) -> float:
-        """FLOPs of a prefill of that many tokens through all layers."""
-        ...
-
-
-@dataclass(frozen=True)
-class PaperCosts:
-    """The paper's simplified formulas as a `CostModel`."""
-
-    geometry: Geometry
-
-    @property
-    def state_bytes(self) -> float:
-        return self.geometry.state_bytes
-
-    @property
-    def kv_bytes_per_token(self) -> float:
-        return self.geometry.kv_bytes
-
-    def flops(self, tokens: int) -> float:
-        return flops_saved(self.geometry, [tokens]).total
 
 
 def branch_point(kv_match: int, state_match: int) -> int | None:
@@ -134,6 +99,7 @@ class TwoPoolEviction:
     reports each change when it has made it.
 
     Attributes:
+        costs: the model's.
         settings: how candidates are weighed; see `configure`.
         evictions: how often what was given up: by the pool that was short and `leaf` (KVs and
             state), `state` (of a node with a child), `stranded` (KVs that a leaf left behind) or
@@ -142,7 +108,7 @@ class TwoPoolEviction:
 
     def __init__(self, costs: CostModel, settings: EvictionSettings | None = None) -> None:
         self.settings = settings or EvictionSettings()
-        self._costs = costs
+        self.costs = costs
         self.reset()
 
     def reset(self) -> None:
@@ -167,6 +133,13 @@ class TwoPoolEviction:
         if self._prices != (prices := self._priced()):
             self._prices = prices
             cached_tree.reprice(self._tree, prices)
+
+    def copy(self) -> "TwoPoolEviction":
+        """Return an independent policy that knows the same tree."""
+        twin = copy.copy(self)
+        twin._tree = copy.deepcopy(self._tree)
+        twin.evictions = self.evictions.copy()
+        return twin
 
     @property
     def cached_states(self) -> int:
@@ -269,15 +242,40 @@ class TwoPoolEviction:
             self._tree = cached_tree.grown(self._tree)
 
     def _flops(self, tokens: int) -> float:
-        return float(tokens if self.settings.objective == "seglen" else self._costs.flops(tokens))
+        return float(tokens if self.settings.objective == "seglen" else self.costs.flops(tokens))
 
     def _priced(self) -> Prices:
         return Prices(
-            state_bytes=float(self._costs.state_bytes),
-            token_bytes=float(self._costs.kv_bytes_per_token),
+            state_bytes=float(self.costs.state_bytes),
+            token_bytes=float(self.costs.kv_bytes_per_token),
             other_pool=float(self.settings.other_pool),
             per_byte=self.settings.objective == "marconi",
         )
+
+
+def warm_up() -> None:
+    """Load or compile all that a running policy needs, so that no request has to wait for it."""
+    policy = TwoPoolEviction(_NoCosts(), EvictionSettings(alpha=1.0))
+    leaf = policy.add_leaf(ROOT, 2)
+    policy.split(leaf, 1)
+    policy.add_state(leaf)
+    for locks in (1, 0):
+        policy.lock_kvs(leaf, 2 * locks - 1)
+        policy.lock_state(leaf, locks)
+    policy.configure(EvictionSettings(alpha=1.0, other_pool=0.5))
+    pools: tuple[Pool, ...] = ("states", "kvs", "states")
+    for pool in pools:
+        once = iter((False, True))
+        policy.evict(pool, once.__next__, policy.remove_leaf, policy.remove_state)
+    cached_tree.grown(policy._tree)
+
+
+class _NoCosts(CostModel):
+    """For `warm_up`."""
+
+    kv_bytes_per_token = 1
+    state_bytes = 1
+    prefill_by_kind: Mapping[str, Polynomial] = {"all": Polynomial(1, 0)}
 
 
 @compiled

@@ -1,16 +1,18 @@
 """Two-pool eviction against a naive model that scores every node anew, and its edges."""
 
 import random
+import subprocess
+import sys
 from dataclasses import dataclass, field
 
 import pytest
 
 from marconi_core.errors import PolicyError
 from marconi_core.models import MODELS
+from marconi_core.models.paper import PaperModel
 from marconi_core.policies.two_pool import (
     ROOT,
     EvictionSettings,
-    PaperCosts,
     Pool,
     TwoPoolEviction,
     admits,
@@ -18,7 +20,7 @@ from marconi_core.policies.two_pool import (
 )
 from tests.naive import normalised
 
-COSTS = PaperCosts(MODELS["nemotron_h_8b"])
+COSTS = PaperModel(MODELS["nemotron_h_8b"])
 
 
 @dataclass
@@ -257,6 +259,23 @@ def test_a_new_lambda_revalues_what_is_cached(other_pool: float, first: str) -> 
 
     policy.evict("kvs", lambda: bool(gone), drop_leaf, policy.remove_state)
     assert [leaves[node] for node in gone] == [first]
+
+
+def test_nothing_is_compiled_after_warming_up() -> None:
+    script = """
+from marconi_core.policies import cached_tree, candidates, two_pool
+from tests.unit.test_two_pool import EvictionSettings, test_decisions_equal_those_of_scoring_everything as serve
+
+def compiled():
+    functions = {**vars(two_pool), **vars(cached_tree), **vars(candidates)}.values()
+    return sum(len(f.signatures) for f in functions if hasattr(f, "signatures"))
+
+two_pool.warm_up()
+before = compiled()
+serve(EvictionSettings("marconi", 1.0, 0.5), 0)
+assert compiled() == before > 20
+"""
+    subprocess.run([sys.executable, "-c", script], check=True)
 
 
 def test_branch_points_and_admission() -> None:

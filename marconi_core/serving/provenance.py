@@ -1,0 +1,105 @@
+"""Where a live measurement comes from: device, driver, versions, commands, date."""
+
+import datetime
+import json
+import subprocess
+from pathlib import Path
+from typing import Any
+
+from marconi_core.files import atomic_path
+from marconi_core.provenance import code_digest
+from marconi_core.serving.errors import ServingError
+from marconi_core.serving.memory import pool_memory
+from marconi_core.serving.server import Server
+from marconi_core.serving.spec import Runtime
+
+PACKAGES = (
+    "sglang", "sglang-kernel", "flashinfer-python", "torch", "triton", "transformers", "tokenizers",
+    "xgrammar", "numpy",
+)  # fmt: skip
+GPU_FIELDS = ("name", "driver_version", "memory.total", "clocks.max.sm", "power.limit")
+# settings of the server that decide what is cached and how long a request takes
+SETTINGS = (
+    "attention_backend", "chunked_prefill_size", "context_length", "cuda_graph_max_bs_decode",
+    "disable_overlap_schedule", "disable_prefill_cuda_graph", "disable_radix_cache", "dtype",
+    "enable_metrics", "linear_attn_backend", "load_format", "mamba_backend",
+    "mamba_full_memory_ratio", "mamba_radix_cache_strategy", "mamba_ssm_dtype",
+    "mamba_track_interval", "max_mamba_cache_size", "max_prefill_tokens", "max_running_requests",
+    "max_total_num_tokens", "max_total_tokens", "mem_fraction_static", "page_size",
+    "radix_cache_backend", "radix_eviction_policy", "random_seed", "sampling_backend",
+    "schedule_conservativeness", "schedule_policy", "stream_interval", "tp_size",
+)  # fmt: skip
+
+_ASK_VERSIONS = """
+import importlib, importlib.metadata, json, platform, sys
+found = {"python": platform.python_version()}
+for name in sys.argv[1:]:
+    try:
+        found[name] = importlib.metadata.version(name)
+    except importlib.metadata.PackageNotFoundError:
+        found[name] = "absent"
+try:
+    found["cuda (torch)"] = importlib.import_module("torch").version.cuda
+except ImportError:
+    pass
+print(json.dumps(found))
+"""
+
+
+def devices() -> list[dict[str, str]]:
+    """Return name, driver and limits of every GPU, as nvidia-smi says; empty without one."""
+    query = f"--query-gpu={','.join(GPU_FIELDS)}"
+    try:
+        answer = subprocess.run(
+            ["nvidia-smi", query, "--format=csv,noheader"],
+            capture_output=True, text=True, timeout=60, check=True,
+        ).stdout  # fmt: skip
+    except (OSError, subprocess.SubprocessError):
+        return []
+    rows = [line.split(", ") for line in answer.splitlines() if line.strip()]
+    return [dict(zip(GPU_FIELDS, row, strict=True)) for row in rows]
+
+
+def server_versions(spec_environment: dict[str, str], python: Path) -> dict[str, str]:
+    """Return the versions of what the server runs on, as its own interpreter sees them."""
+    command = [str(python), "-c", _ASK_VERSIONS, *PACKAGES]
+    try:
+        answer = subprocess.run(
+            command, env=spec_environment, capture_output=True, text=True, timeout=120, check=True
+        ).stdout
+        return dict(json.loads(answer.splitlines()[-1]))
+    except (OSError, subprocess.SubprocessError, ValueError, IndexError) as error:
+        raise ServingError(f"versions of {python} cannot be read: {error}") from error
+
+
+def provenance(server: Server, runtime: Runtime) -> dict[str, Any]:
+    """Return everything that a recorded measurement on this server must say, as JSON."""
+    memory = pool_memory(server.process.log.read_text(errors="replace"))
+    return {
+        "label": server.spec.label,
+        "weights": "random" if server.spec.weights == "dummy" else "real",
+        "date": datetime.datetime.now(datetime.UTC).isoformat(timespec="seconds"),
+        "devices": devices(),
+        "versions": server_versions(runtime.environment(server.spec), runtime.python),
+        "code": code_digest("serving"),
+        "spec": server.spec.model_dump(),
+        "arguments": server.spec.arguments(server.client.port),
+        "start_s": round(server.start_s, 1),
+        "pools": {
+            "states": memory.states,
+            "state_bytes": memory.state._asdict(),
+            "kv_tokens": memory.kv_tokens,
+            "kv_token_bytes": memory.kv_token._asdict(),
+            "kv_dtype": memory.kv_dtype,
+            "kv_gib": server.info.kv_gib,
+            "weights_gib": server.info.weights_gib,
+            "running_requests": server.info.running_requests,
+        },
+        "settings": {key: server.info.settings.get(key) for key in SETTINGS},
+    }
+
+
+def write_json(path: Path, content: object) -> None:
+    """Write JSON that diffs well."""
+    with atomic_path(path) as partial:
+        partial.write_text(json.dumps(content, indent=1, default=str) + "\n", encoding="utf-8")

@@ -1,0 +1,284 @@
+"""What a live server is: one frozen description, and the command line that starts it."""
+
+import os
+import re
+import shutil
+import sys
+from collections.abc import Mapping
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any, Literal, NamedTuple, Self
+
+from pydantic import (
+    BaseModel,
+    ConfigDict,
+    Field,
+    PositiveInt,
+    ValidationError,
+    field_validator,
+    model_validator,
+)
+
+from marconi_core.assets import resource
+from marconi_core.serving.errors import ServingError
+
+NAME = re.compile(r"\w+")  # "nemotron_h_8b"
+HUB_NAME = re.compile(r"[\w-]+/[\w.-]+")  # "nvidia/Nemotron-H-8B-Base-8K"
+WEIGHT_FILES = ("*.safetensors", "*.bin")
+TOKENIZER_FILES = ("tokenizer.json", "tokenizer.model", "tokenizer_config.json")
+
+
+class Variant(NamedTuple):
+    """How a server keeps prefixes.
+
+    Attributes:
+        flags: what selects it on SGLang's command line.
+        cache: class of its prefix cache, as SGLang's log names it.
+        source: where SGLang's log says that the cache comes from.
+        reuses: whether a prefix seen before can be hit.
+    """
+
+    flags: tuple[str, ...]
+    cache: str
+    source: str = "default"
+    reuses: bool = True
+
+
+VARIANTS: dict[str, Variant] = {
+    "no_cache": Variant(("--disable-radix-cache",), "ChunkCache", reuses=False),
+    # a state where a prefill chunk, a prompt or a request ends; SGLang refuses it with overlap
+    "no_buffer": Variant(
+        ("--mamba-radix-cache-strategy", "no_buffer", "--disable-overlap-schedule"),
+        "UnifiedRadixCache",
+    ),
+    # SGLang's default for Nemotron-H: states at multiples of the model's chunk, overlap on
+    "extra_buffer": Variant(("--mamba-radix-cache-strategy", "extra_buffer"), "UnifiedRadixCache"),
+}
+
+
+class ServerSpec(BaseModel):
+    """One SGLang server. `None` leaves a capacity to SGLang.
+
+    The fields say what is measured, not on which machine: see `Runtime` for that. Two runs with equal
+    specs are comparable on the same device.
+    """
+
+    model_config = ConfigDict(extra="forbid", frozen=True)
+
+    sglang: str = Field("0.5.16", description="version that must answer")
+    variant: str = Field(description="a key of `VARIANTS`")
+    model: str = Field(
+        description="folder with config.json and weights; a name on the hub; for random weights also "
+        "a name of `resources/models` or a JSON file of that kind"
+    )
+    served_name: str = Field("nemotron-h-8b", min_length=1, description="name in the API")
+    weights: Literal["real", "dummy"] = Field(
+        "dummy", description="dummy: random values; costs and cache are the same, the text is not"
+    )
+    tokenizer: str | None = Field(
+        None,
+        description="folder of a tokenizer, or a tokenizer.json; None: requests and replies are "
+        "token ids",
+    )
+    context_length: PositiveInt = Field(33_000, description="tokens, prompt and output together")
+    max_mamba_cache_size: PositiveInt | None = Field(None, description="SSM states in the pool")
+    max_total_tokens: PositiveInt | None = Field(None, description="tokens in the KV pool")
+    max_running_requests: PositiveInt | None = Field(None, description="requests at a time")
+    chunked_prefill_size: int | None = Field(
+        None, description="tokens a prefill step takes at most; -1: whole prompts"
+    )
+    ssm_dtype: Literal["float32", "bfloat16"] | None = Field(None, description="type of states")
+    tensor_parallel: PositiveInt = Field(1, description="GPUs")
+    attention_backend: str = Field("flashinfer", description="kernels of attention layers")
+    decode_graph_batch: PositiveInt = Field(
+        16, description="largest decode batch that runs as a CUDA graph; larger ones start slower"
+    )
+    prefill_graphs: bool = Field(False, description="capture prefill too: minutes at the start")
+    metrics: bool = Field(True, description="serve /metrics")
+    extra_flags: tuple[str, ...] = Field((), description="more flags of SGLang, one word each")
+
+    @field_validator("variant")
+    @classmethod
+    def _known_variant(cls, variant: str) -> str:
+        if variant not in VARIANTS:
+            raise ValueError(f"unknown variant '{variant}'; choose one of {', '.join(VARIANTS)}")
+        return variant
+
+    @field_validator("chunked_prefill_size")
+    @classmethod
+    def _chunk(cls, size: int | None) -> int | None:
+        if size is not None and size != -1 and size < 1:
+            raise ValueError("must be at least 1, or -1 for whole prompts")
+        return size
+
+    @model_validator(mode="after")
+    def _extra_flags_are_extra(self) -> Self:
+        for flag in self.extra_flags:
+            if flag.startswith("--") and flag.partition("=")[0] in self._typed_flags():
+                raise ValueError(f"extra_flags: {flag} has a field of its own, or is the variant's")
+        return self
+
+    @classmethod
+    def of(cls, fields: Mapping[str, Any]) -> "ServerSpec":
+        """Return a checked description.
+
+        Raises:
+            ServingError: names every wrong or unknown field.
+        """
+        try:
+            return cls.model_validate(dict(fields))
+        except ValidationError as error:
+            problems = [
+                f"{'.'.join(map(str, problem['loc'])) or 'server'}: "
+                f"{problem['msg'].removeprefix('Value error, ')}"
+                for problem in error.errors()
+            ]
+            raise ServingError("; ".join(problems)) from None
+
+    @property
+    def label(self) -> str:
+        """What a caption must say of this server."""
+        weights = ", random weights" if self.weights == "dummy" else ""
+        return f"SGLang {self.sglang}, {self.served_name}, {self.variant}{weights}"
+
+    @property
+    def config_file(self) -> Path | None:
+        """The file that describes the model where there is no folder of it."""
+        registered = resource(f"models/{self.model}.json")
+        if NAME.fullmatch(self.model) and registered.is_file():
+            return registered
+        file = Path(self.model)
+        return file if file.suffix == ".json" and file.is_file() else None
+
+    @property
+    def needs_hub(self) -> bool:
+        """Whether anything must be downloaded to start it."""
+        return self.config_file is None and not Path(self.model).is_dir()
+
+    def check_files(self) -> None:
+        """Raise ServingError if the model or the tokenizer is not there; looks at local files."""
+        model = Path(self.model)
+        if self.config_file is not None:
+            if self.weights == "real":
+                raise ServingError(
+                    f"weights: {self.config_file} only describes a model; name the folder that has "
+                    "its weights, or set weights to 'dummy' for random ones"
+                )
+        elif not model.is_dir():
+            if model.exists() or not HUB_NAME.fullmatch(self.model):
+                names = ", ".join(sorted(file.stem for file in resource("models").glob("*.json")))
+                raise ServingError(
+                    f"model: {self.model} is no folder, no name on the hub "
+                    f"('nvidia/Nemotron-H-8B-Base-8K') and none of {names}"
+                )
+        elif not (model / "config.json").is_file():
+            raise ServingError(f"model: {model} has no config.json; name the model's own folder")
+        elif self.weights == "real" and not any(
+            file for pattern in WEIGHT_FILES for file in model.glob(pattern)
+        ):
+            raise ServingError(
+                f"weights: {model} has no {' or '.join(WEIGHT_FILES)}; put the weights there, or "
+                "set weights to 'dummy' for random ones"
+            )
+        if self.tokenizer is not None:
+            place = Path(self.tokenizer)
+            if place.is_file() and place.suffix == ".json":
+                return
+            if not any((place / name).is_file() for name in TOKENIZER_FILES):
+                raise ServingError(
+                    f"tokenizer: {place} is no tokenizer.json and has none of "
+                    f"{', '.join(TOKENIZER_FILES)}; leave it out to send and receive token ids"
+                )
+
+    def _typed_flags(self) -> frozenset[str]:
+        """Every flag that a field or the variant stands for, set or not."""
+        fields = self.model_copy(
+            update={
+                "extra_flags": (), "max_mamba_cache_size": 1, "max_total_tokens": 1,
+                "max_running_requests": 1, "chunked_prefill_size": 1, "ssm_dtype": "float32",
+                "tokenizer": "-", "weights": "dummy", "metrics": True, "prefill_graphs": False,
+            }
+        )  # fmt: skip
+        words = fields.arguments(0)
+        selecting = [flag for variant in VARIANTS.values() for flag in variant.flags]
+        return frozenset(word for word in [*words, *selecting] if word.startswith("--"))
+
+    def arguments(self, port: int) -> list[str]:
+        """Return the words after ``python -m sglang.launch_server``."""
+        words = ["--model-path", self.model, "--served-model-name", self.served_name]
+        words += ["--host", "127.0.0.1", "--port", str(port)]
+        words += ["--context-length", str(self.context_length)]
+        words += ["--attention-backend", self.attention_backend]
+        words += ["--cuda-graph-max-bs-decode", str(self.decode_graph_batch)]
+        words += ["--tensor-parallel-size", str(self.tensor_parallel)]
+        # cached_tokens in every reply; PyTorch's sampler and no grammars: fewer kernels to compile
+        words += ["--enable-cache-report", "--sampling-backend", "pytorch"]
+        words += ["--grammar-backend", "none", "--uvicorn-access-log-exclude-prefixes", "/health"]
+        if self.weights == "dummy":
+            words += ["--load-format", "dummy"]
+        if self.tokenizer is None:
+            words += ["--skip-tokenizer-init"]
+        else:
+            words += ["--tokenizer-path", self.tokenizer]
+        if not self.prefill_graphs:
+            words += ["--disable-prefill-cuda-graph"]
+        if self.metrics:
+            words += ["--enable-metrics"]
+        for flag, value in (
+            ("--max-mamba-cache-size", self.max_mamba_cache_size),
+            ("--max-total-tokens", self.max_total_tokens),
+            ("--max-running-requests", self.max_running_requests),
+            ("--chunked-prefill-size", self.chunked_prefill_size),
+            ("--mamba-ssm-dtype", self.ssm_dtype),
+        ):
+            if value is not None:
+                words += [flag, str(value)]
+        return [*words, *VARIANTS[self.variant].flags, *self.extra_flags]
+
+
+@dataclass(frozen=True)
+class Runtime:
+    """The machine's side of a launch.
+
+    Attributes:
+        python: interpreter that has (or, with `site`, is given) SGLang.
+        site: folder of an unpacked bundle, put in front of the interpreter's own packages.
+        kernels: folder for compiled kernels; SGLang's own defaults if None. Both folders must keep
+            their paths, or kernels that came with a bundle are compiled again.
+    """
+
+    python: Path = Path(sys.executable)
+    site: Path | None = None
+    kernels: Path | None = None
+
+    def command(self, spec: ServerSpec, port: int) -> list[str]:
+        """Return the command that serves `spec` on a port of the loopback interface."""
+        return [str(self.python), "-m", "sglang.launch_server", *spec.arguments(port)]
+
+    def environment(self, spec: ServerSpec, base: Mapping[str, str] = os.environ) -> dict[str, str]:
+        """Return the environment variables of the server, on top of `base`."""
+        variables = dict(base)
+        variables["PYTHONUNBUFFERED"] = "1"
+        # the config's 8192 is the training length; nothing in Nemotron-H depends on positions
+        variables["SGLANG_ALLOW_OVERWRITE_LONGER_CONTEXT_LEN"] = "1"
+        if not spec.needs_hub:
+            variables["HF_HUB_OFFLINE"] = "1"
+        if self.site is not None:
+            paths = [str(self.site), base.get("PYTHONPATH", "")]
+            variables["PYTHONPATH"] = os.pathsep.join(filter(None, paths))
+        # kernels are compiled at first use by ninja, which may sit beside python only
+        search = [str(self.python.parent), base.get("PATH", "")]
+        variables["PATH"] = os.pathsep.join(filter(None, search))
+        compiler = shutil.which("nvcc", path=variables["PATH"])
+        if "CUDA_HOME" not in base and compiler:
+            variables["CUDA_HOME"] = str(Path(compiler).resolve().parents[1])
+        if self.kernels is not None:
+            variables |= {
+                "FLASHINFER_WORKSPACE_BASE": str(self.kernels),
+                "TVM_FFI_CACHE_DIR": str(self.kernels / "tvm-ffi"),
+                "TRITON_CACHE_DIR": str(self.kernels / "triton"),
+                "TRITON_CACHE_AUTOTUNING": "1",
+                "TORCHINDUCTOR_CACHE_DIR": str(self.kernels / "inductor"),
+                "SGLANG_CACHE_DIR": str(self.kernels / "sglang"),
+            }
+        return variables

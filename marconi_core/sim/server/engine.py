@@ -1,0 +1,255 @@
+"""SGLang 0.5.16's way of serving one request at a time from two pools, step by step.
+
+Settings it stands for: `no_buffer` without overlap, page size 1, one running request, first come
+first served. Each step below takes, frees and evicts in the order in which the server does.
+"""
+
+import copy
+from dataclasses import dataclass, field, replace
+
+import numpy as np
+from numpy.typing import ArrayLike
+
+from marconi_core.errors import PolicyError
+from marconi_core.models.cost import CostModel
+from marconi_core.policies.two_pool import EvictionSettings, admits, branch_point
+from marconi_core.sim.server.policy import STOCK, MarconiEviction, ServerPolicy, StockEviction
+from marconi_core.sim.server.tree import Inserted, Node, Tokens
+
+HEADROOM = 3
+"""State slots that SGLang wants to see free before each prefill, and the fewest that work at all."""
+
+
+@dataclass(frozen=True)
+class PoolSizes:
+    """Sizes of a server's pools (`--max-total-tokens`, `--max-mamba-cache-size`).
+
+    Raises:
+        PolicyError: too small for any request.
+    """
+
+    kv_tokens: int
+    states: int
+
+    def __post_init__(self) -> None:
+        if self.states < HEADROOM:
+            raise PolicyError(f"a server needs at least {HEADROOM} state slots, not {self.states}")
+        if self.kv_tokens < 3:
+            raise PolicyError(f"a pool of {self.kv_tokens} KV tokens holds no request")
+
+
+@dataclass(frozen=True)
+class Served:
+    """How a request was served.
+
+    Attributes:
+        hit: prompt tokens served from the cache (`cached_tokens` of the server).
+        branch: the prompt's branch point; None where it has none.
+    """
+
+    hit: int
+    branch: int | None
+
+
+@dataclass
+class _Running:
+    """A request on its way."""
+
+    prompt: Tokens
+    branch: int | None
+    node: Node  # what it locks
+    own_from: int  # KVs before are the tree's
+    has_slot: bool  # for the running state
+    on_probation: list[Node] = field(default_factory=list)
+
+
+class ServerSimulator:
+    """Serves requests one after the other.
+
+    Attributes:
+        free_tokens, free_states: what is left in the pools.
+        served: requests served so far.
+        first_eviction: requests seen at the first eviction, that one included; 0 for never.
+    """
+
+    def __init__(
+        self,
+        sizes: PoolSizes,
+        policy: ServerPolicy = STOCK,
+        costs: CostModel | None = None,
+        chunk: int | None = None,
+    ) -> None:
+        """Start with an empty cache.
+
+        Args:
+            costs: the model's; needed for Marconi's eviction.
+            chunk: `--chunked-prefill-size`; None for no chunked prefill.
+
+        Raises:
+            PolicyError: no costs, or an impossible chunk.
+        """
+        if policy.eviction is not None and costs is None:
+            raise PolicyError("Marconi's eviction needs the model's costs")
+        if chunk is not None and chunk < 1:
+            raise PolicyError(f"a prefill chunk of {chunk} tokens is impossible")
+        self.sizes, self.policy, self._costs, self._chunk = sizes, policy, costs, chunk
+        self.served = self.first_eviction = 0
+        self.flush()
+
+    def flush(self) -> None:
+        """Forget everything that is cached (/flush_cache)."""
+        self.eviction: StockEviction | MarconiEviction
+        if self.policy.eviction is not None and self._costs is not None:
+            self.eviction = MarconiEviction(self._costs, self.policy.eviction)
+        else:
+            self.eviction = StockEviction()
+        self._tree = self.eviction.tree
+        self.free_tokens, self.free_states = self.sizes.kv_tokens, self.sizes.states
+
+    def copy(self) -> "ServerSimulator":
+        """Return an independent simulator with the same cache."""
+        twin = copy.copy(self)
+        twin.eviction = self.eviction.copy()
+        twin._tree = twin.eviction.tree
+        return twin
+
+    def configure(self, settings: EvictionSettings) -> None:
+        """Change how Marconi's eviction weighs its candidates, from now on.
+
+        Raises:
+            PolicyError: the policy evicts as stock SGLang does, or the objective differs.
+        """
+        if not isinstance(self.eviction, MarconiEviction):
+            raise PolicyError("stock eviction has no settings to change")
+        self.eviction.two_pool.configure(settings)
+        self.policy = replace(self.policy, eviction=settings)
+
+    def serve(self, prompt: ArrayLike, output: ArrayLike) -> Served:
+        """Serve a request.
+
+        Args:
+            prompt, output: token ids, at least one each. The last output token is sampled but never
+                run through the model, so that it is not cached.
+
+        Raises:
+            PolicyError: the server would never start the request: it does not fit the KV pool.
+        """
+        prompt, output = np.asarray(prompt, np.int64), np.asarray(output, np.int64)
+        if not (prompt.ndim == output.ndim == 1 and len(prompt) and len(output)):
+            raise PolicyError("a request needs at least one prompt token and one output token")
+        length = len(prompt) + len(output)
+        if length + 1 >= self.sizes.kv_tokens:
+            raise PolicyError(
+                f"request {self.served + 1} has {length} tokens; a pool of "
+                f"{self.sizes.kv_tokens} KV tokens holds at most {self.sizes.kv_tokens - 2}"
+            )
+        self.served += 1
+        request, hit = self._admit(prompt)
+        self._prefill(request)
+        if len(output) > 1:  # else the request is finished already
+            self._cache_unfinished(request, len(prompt))
+        self._decode(len(output) - 1)
+        self._finish(request, np.concatenate((prompt, output[:-1])))
+        return Served(hit, request.branch)
+
+    def tree(self) -> dict[tuple[int, ...], bool]:
+        """Return the cached nodes: the tokens to their end, and whether they have a state."""
+        return {tokens: node.state for tokens, node in self._tree.nodes()}
+
+    def _admit(self, prompt: Tokens) -> tuple[_Running, int]:
+        """Look the prompt up, copy the state it starts from, lock it."""
+        match = self._tree.match(prompt[:-1])  # the last token is always computed
+        branch = None
+        if self.policy.admission == "branch_points":
+            branch = branch_point(match.kv_tokens, match.state_tokens)
+        if match.node.state:
+            self._take_state(in_use=match.node)
+        self._tree.lock(match.node)
+        self.eviction.use(match.node)
+        match.node.on_probation = False
+        hit = match.state_tokens
+        return _Running(prompt, branch, match.node, hit, match.node.state), hit
+
+    def _prefill(self, request: _Running) -> None:
+        """Compute the prompt, chunk by chunk; a chunk ends at the branch point."""
+        done, length = request.own_from, len(request.prompt)
+        while done < length:
+            end = length
+            if request.branch is not None and done < request.branch < length:
+                end = request.branch
+            if self._chunk is not None:
+                end = min(end, done + self._chunk)
+            if self.free_states < HEADROOM:
+                self._evict(states=HEADROOM - self.free_states)
+            if not request.has_slot:
+                self._take_state()
+                request.has_slot = True
+            self._take_tokens(end - done)
+            done = end
+            if done < length:
+                self._cache_unfinished(request, done)
+
+    def _cache_unfinished(self, request: _Running, done: int) -> None:
+        """Cache the first `done` tokens of the prompt and a copy of the state there, if admitted."""
+        wanted = self.policy.admission == "every_chunk" or admits(done, request.branch)
+        if not (wanted or self.policy.probation):
+            return
+        sequence = request.prompt[:done]
+        self._take_state()
+        inserted = self._insert(sequence, request)
+        if wanted:
+            inserted.node.on_probation = False
+        elif not inserted.had_state:
+            inserted.node.on_probation = True
+            request.on_probation.append(inserted.node)
+        match = self._tree.match(sequence)
+        self._tree.unlock(request.node)
+        self._tree.lock(match.node)
+        request.node, request.own_from = match.node, match.state_tokens
+
+    def _decode(self, steps: int) -> None:
+        """Take one KV slot a step; a full pool evicts for one token."""
+        while steps > 0:
+            taken = min(steps, max(self.free_tokens, 1))
+            self._take_tokens(taken)
+            steps -= taken
+
+    def _finish(self, request: _Running, sequence: Tokens) -> None:
+        """Cache the whole sequence and hand over the running state."""
+        self._insert(sequence, request).node.on_probation = False
+        self._tree.unlock(request.node)
+        for node in request.on_probation:
+            if node.on_probation and node.state and node.children and not node.state_locks:
+                self._tree.drop_state(node)
+                self.free_states += 1
+            node.on_probation = False
+
+    def _insert(self, sequence: Tokens, request: _Running) -> Inserted:
+        """Offer a sequence and a state slot to the tree; it frees what it has already."""
+        inserted = self._tree.insert(sequence, request.own_from)
+        self.free_tokens += inserted.duplicates
+        self.free_states += inserted.had_state
+        return inserted
+
+    def _take_state(self, in_use: Node | None = None) -> None:
+        """Take a state slot; `in_use` may not be evicted for it."""
+        if not self.free_states:
+            if in_use is not None:
+                self._tree.lock(in_use)
+            self._evict(states=1)
+            if in_use is not None:
+                self._tree.unlock(in_use)
+        assert self.free_states, "the running request holds all states"
+        self.free_states -= 1
+
+    def _take_tokens(self, count: int) -> None:
+        if self.free_tokens < count:
+            self._evict(tokens=count)  # SGLang asks for all it needs, not for what is missing
+        assert self.free_tokens >= count, "the running request holds all KVs"
+        self.free_tokens -= count
+
+    def _evict(self, tokens: int = 0, states: int = 0) -> None:
+        self.first_eviction = self.first_eviction or self.served
+        freed_tokens, freed_states = self.eviction.evict(tokens, states)
+        self.free_tokens += freed_tokens
+        self.free_states += freed_states

@@ -1,0 +1,2 @@
+# ruff: noqa: N999
+"""Stands in for IPython, which sglang.utils imports for notebooks."""

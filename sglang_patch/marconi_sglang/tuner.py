@@ -1,0 +1,116 @@
+"""The server's end of online tuning: sends finished requests to a process, takes new alphas from it.
+
+The scheduler never waits. Requests go through a bounded queue and a thread; answers come through
+another. If the process dies or cannot keep up, serving goes on with the alpha that is set, and the
+log and /server_info say so.
+"""
+
+import json
+import logging
+import queue
+import subprocess
+import sys
+import threading
+from collections.abc import Sequence
+from typing import Any
+
+import numpy as np
+
+from marconi_core.sim.server.tuning import Following
+from marconi_core.sim.server.worker import write_frame
+
+logger = logging.getLogger(__name__)
+
+MOST_WAITING = 4_096
+"""Requests that may wait to be sent; a process that is further behind is given up."""
+
+WORKER = (sys.executable, "-m", "marconi_core.sim.server.worker")
+
+
+class TunerProcess:
+    """A process that follows the server; it starts with the first request.
+
+    Attributes:
+        status: `idle`, `running`, or `stopped: ` and why.
+        history: what the process answered, in order: `request`, `alpha`, `scores`.
+    """
+
+    def __init__(self, following: Following, command: Sequence[str] = WORKER) -> None:
+        self.status = "idle"
+        self.history: list[dict[str, Any]] = []
+        self._following = following
+        self._command = list(command)
+        self._outbox: queue.Queue[Any] = queue.Queue(MOST_WAITING)
+        self._answers: queue.SimpleQueue[dict[str, Any]] = queue.SimpleQueue()
+        self._process: subprocess.Popen[bytes] | None = None
+
+    @property
+    def pid(self) -> int | None:
+        return None if self._process is None else self._process.pid
+
+    def observe(self, prompt: Sequence[int], output: Sequence[int]) -> None:
+        """Report a finished request."""
+        if self.status == "idle":
+            self._start()
+        self._send((np.array(prompt, np.int64), np.array(output, np.int64)))
+
+    def flushed(self) -> None:
+        """Report that the cache was emptied."""
+        if self._process is not None:
+            self._send(None)
+
+    def poll(self) -> float | None:
+        """Return the newest alpha since the last call; None if there is no new one."""
+        alpha = None
+        while not self._answers.empty():
+            answer = self._answers.get()
+            self.history.append(answer)
+            alpha = float(answer["alpha"])
+        return alpha
+
+    def close(self) -> None:
+        """End the process."""
+        if self._process is not None:
+            self._stop("the server ended it")
+            self._process.kill()
+            self._process.wait()
+
+    def _start(self) -> None:
+        try:
+            self._process = subprocess.Popen(
+                self._command, stdin=subprocess.PIPE, stdout=subprocess.PIPE
+            )
+        except OSError as error:
+            self._stop(f"it did not start ({error})")
+            return
+        self.status = "running"
+        self._outbox.put(self._following)
+        for work in (self._write, self._read):
+            threading.Thread(target=work, name="marconi-tuner", daemon=True).start()
+
+    def _send(self, content: Any) -> None:
+        if self.status != "running":
+            return
+        try:
+            self._outbox.put_nowait(content)
+        except queue.Full:
+            self._stop(f"it fell {MOST_WAITING} requests behind")
+
+    def _write(self) -> None:
+        assert self._process is not None and self._process.stdin is not None
+        try:
+            while self.status == "running":
+                write_frame(self._process.stdin, self._outbox.get())
+        except OSError:
+            pass  # the reader sees the end and says so
+
+    def _read(self) -> None:
+        assert self._process is not None and self._process.stdout is not None
+        for line in self._process.stdout:
+            self._answers.put(json.loads(line))
+        self._stop(f"its process ended with status {self._process.wait()}")
+
+    def _stop(self, reason: str) -> None:
+        if not self.status.startswith("stopped"):
+            self.status = f"stopped: {reason}"
+            logger.warning("Marconi: alpha is tuned no longer, %s; it stays as it is", reason)

@@ -1,0 +1,182 @@
+"""The server simulator against SGLang's own classes: each hit, and the whole tree after it."""
+
+from dataclasses import replace
+from pathlib import Path
+
+import pytest
+from marconi_sglang.settings import MarconiSettings
+
+from marconi_core.models.cost import CostModel
+from marconi_core.policies.two_pool import EvictionSettings
+from marconi_core.sim.server import (
+    ADMISSION_ONLY,
+    STOCK,
+    PoolSizes,
+    ServerPolicy,
+    ServerSimulator,
+    engine,
+)
+from marconi_core.sim.server.tree import Node, ServerTree
+from marconi_core.traces.trace import Workload
+from tests.patch.cpu_server import Setup
+from tests.patch.workloads import COSTS, SETTINGS, random_requests, server
+
+POOLS = ((300, 8), (200, 30), (2000, 8), (150, 3))
+CHUNKS = (None, 16)
+SEEDS = (0, 1)
+REQUESTS = 200
+
+
+def policy_of(settings: MarconiSettings | None) -> ServerPolicy:
+    if settings is None:
+        return STOCK
+    if settings.admission_only:
+        return ADMISSION_ONLY
+    return ServerPolicy("branch_points", settings.eviction)
+
+
+def first_difference(
+    setup: Setup,
+    settings: MarconiSettings | None,
+    seed: int,
+    simulated: ServerPolicy | None = None,
+    costs: CostModel = COSTS,
+    concurrent: bool = False,
+) -> int | None:
+    """Serve a workload on both; return the request after which they differ."""
+    real = server(setup, settings, concurrent)
+    simulator = ServerSimulator(
+        PoolSizes(setup.kv_tokens, setup.states),
+        simulated or policy_of(settings),
+        costs,
+        setup.chunk,
+    )
+    for number, (prompt, output) in enumerate(random_requests(seed, REQUESTS)):
+        if real.serve(prompt, output) != simulator.serve(prompt, output).hit:
+            return number
+        if real.tree() != simulator.tree():
+            return number
+        assert real.kvs.available_size() == simulator.free_tokens
+        assert real.requests.mamba_allocator.available_size() == simulator.free_states
+    real.check()
+    return None
+
+
+@pytest.mark.parametrize("pools", POOLS, ids=str)
+@pytest.mark.parametrize("chunk", CHUNKS)
+@pytest.mark.parametrize("name", SETTINGS)
+def test_the_simulator_predicts_every_hit_and_the_whole_tree(
+    name: str, chunk: int | None, pools: tuple[int, int]
+) -> None:
+    for seed in SEEDS:
+        assert first_difference(Setup(*pools, chunk=chunk), SETTINGS[name], seed) is None
+
+
+@pytest.mark.parametrize("pools", POOLS, ids=str)
+@pytest.mark.parametrize("chunk", CHUNKS)
+@pytest.mark.parametrize("name", ["admission only", "alpha 1"])
+def test_states_on_probation(name: str, chunk: int | None, pools: tuple[int, int]) -> None:
+    """A server for several requests at a time, which come one by one all the same."""
+    simulated = replace(policy_of(SETTINGS[name]), probation=True)
+    setup = Setup(*pools, chunk=chunk)
+    assert first_difference(setup, SETTINGS[name], 0, simulated, concurrent=True) is None
+
+
+@pytest.mark.parametrize("chunk", CHUNKS)
+def test_a_change_of_alpha_while_serving(chunk: int | None) -> None:
+    """What the tuner does: the same caches go on with another alpha."""
+    setup = Setup(300, 8, chunk=chunk)
+    real = server(setup, SETTINGS["alpha 0"])
+    simulator = ServerSimulator(PoolSizes(300, 8), policy_of(SETTINGS["alpha 0"]), COSTS, chunk)
+    for number, (prompt, output) in enumerate(random_requests(0, 300)):
+        if number in (80, 160):
+            tuned = EvictionSettings(alpha=0.7 if number == 80 else 2.0)
+            real.cache.two_pool.configure(tuned)
+            simulator.configure(tuned)
+        assert real.serve(prompt, output) == simulator.serve(prompt, output).hit
+        assert real.tree() == simulator.tree()
+
+
+TRACES = Path(__file__).parents[2] / "results" / "traces"
+
+
+@pytest.mark.parametrize("pools", [(8_000, 12), (20_000, 40), (60_000, 120)], ids=str)
+@pytest.mark.parametrize("name", ["stock", "alpha 0", "alpha 1"])
+@pytest.mark.parametrize("trace", ["sharegpt", "swebench"])
+def test_the_first_requests_of_real_conversations(
+    trace: str, name: str, pools: tuple[int, int]
+) -> None:
+    """Sequences are cut to 1,500 tokens: what the hashing model can follow in a second or two."""
+    file = TRACES / f"{trace}.npz"
+    if not file.is_file():
+        pytest.skip(f"{file} is made by `make reproduce`")
+    requests = Workload.load(file)
+    setup = Setup(*pools, chunk=512, context=2048)
+    real = server(setup, SETTINGS[name])
+    simulator = ServerSimulator(PoolSizes(*pools), policy_of(SETTINGS[name]), COSTS, 512)
+    for i in range(min(300, len(requests))):
+        prompt = requests.input_tokens(i)[:1400].tolist()
+        output = requests.output_tokens(i)[:100].tolist()
+        assert real.serve(prompt, output) == simulator.serve(prompt, output).hit
+        if i % 25 == 24:
+            assert real.tree() == simulator.tree()
+    real.check()
+    assert sum(real.hits.values()) > 0 or name == "stock"
+
+
+def test_enough_requests_are_compared() -> None:
+    assert len(SETTINGS) * len(CHUNKS) * len(POOLS) * len(SEEDS) * REQUESTS >= 20_000
+
+
+# Negative controls: a simulator that is wrong in one point is found out.
+
+TIGHT = Setup(300, 8)
+
+
+def test_another_headroom_is_found_out(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(engine, "HEADROOM", 2)
+    assert first_difference(TIGHT, None, 0) is not None
+
+
+def test_a_split_that_does_not_refresh_the_lower_state_is_found_out(
+    monkeypatch: pytest.MonkeyPatch,
+) -> None:
+    split = ServerTree._split
+
+    def without_refresh(tree: ServerTree, child: Node, length: int) -> Node:
+        order = dict(tree.states)
+        upper = split(tree, child, length)
+        tree.states = order
+        return upper
+
+    monkeypatch.setattr(ServerTree, "_split", without_refresh)
+    assert first_difference(TIGHT, None, 0) is not None
+
+
+def test_a_finish_that_leaves_out_the_last_kv_is_found_out(monkeypatch: pytest.MonkeyPatch) -> None:
+    insert = ServerSimulator._insert
+    monkeypatch.setattr(
+        ServerSimulator,
+        "_insert",
+        lambda self, sequence, request: insert(self, sequence[:-1], request),
+    )
+    assert first_difference(TIGHT, None, 0) is not None
+
+
+@pytest.mark.parametrize(
+    ("name", "simulated"),
+    [
+        ("stock", ADMISSION_ONLY),
+        ("admission only", STOCK),
+        ("alpha 0", policy_of(SETTINGS["alpha 1"])),
+        ("alpha 1", policy_of(SETTINGS["alpha 1, lambda 0"])),
+        ("alpha 1", policy_of(SETTINGS["seglen"])),
+        ("alpha 0", ADMISSION_ONLY),
+    ],
+)
+def test_another_policy_is_found_out(name: str, simulated: ServerPolicy) -> None:
+    assert first_difference(TIGHT, SETTINGS[name], 0, simulated) is not None
+
+
+def test_lru_is_alpha_0() -> None:
+    assert first_difference(TIGHT, SETTINGS["lru"], 0, policy_of(SETTINGS["alpha 0"])) is None

@@ -1,0 +1,146 @@
+"""Online tuning: what is replayed when, what is chosen, and the process that does it."""
+
+import io
+import json
+import random
+import subprocess
+import sys
+
+import pytest
+
+from marconi_core.errors import PolicyError
+from marconi_core.models.paper import Geometry, PaperModel
+from marconi_core.policies.two_pool import EvictionSettings
+from marconi_core.sim.server import ADMISSION_ONLY, PoolSizes, ServerSimulator, marconi
+from marconi_core.sim.server.tuning import Following, OnlineTuner, choose
+from marconi_core.sim.server.worker import follow, read_frame, write_frame
+
+COSTS = PaperModel(Geometry(3, 1, 0, d=32, n=8))
+SIZES = PoolSizes(2_000, 8)
+Request = tuple[list[int], list[int]]
+
+
+def following(**changes: object) -> Following:
+    given: dict[str, object] = {"multiplier": 2, "interval": 15, "alphas": (0.0, 0.5, 2.0)}
+    return Following(SIZES, marconi(), COSTS, **given | changes)  # type: ignore[arg-type]
+
+
+def conversations(count: int) -> list[Request]:
+    rng = random.Random(1)
+    found: list[Request] = []
+    for _ in range(count):
+        earlier, reply = rng.choice(found) if found and rng.random() < 0.6 else ([], [])
+        prompt = [*earlier, *reply, *(rng.randrange(50) for _ in range(rng.randint(5, 60)))][:300]
+        found.append((prompt, [rng.randrange(50) for _ in range(rng.randint(1, 9))]))
+    return found
+
+
+def test_the_window_is_replayed_from_the_cache_at_its_start() -> None:
+    requests = conversations(60)
+    tuner = OnlineTuner(following())
+    for request in requests:
+        tuner.observe(*request)
+    first = tuner.simulator.first_eviction
+    assert [tuning.request for tuning in tuner.history] == list(range(3 * first, 61, 15))
+
+    by_hand = {}
+    for alpha in (0.0, 0.5, 2.0):
+        simulator = ServerSimulator(SIZES, marconi(), COSTS)
+        for request in requests[:first]:
+            simulator.serve(*request)
+        simulator.configure(EvictionSettings(alpha=alpha))
+        hits = [simulator.serve(*request).hit for request in requests[first : 3 * first]]
+        by_hand[alpha] = sum(COSTS.flops(hit) for hit in hits)
+    assert tuner.history[0].scores == by_hand
+    assert len(set(by_hand.values())) > 1
+    assert tuner.history[0].alpha == choose(by_hand, 0.0)
+
+
+def test_a_given_window_takes_the_place_of_the_multiplier() -> None:
+    tuner = OnlineTuner(following(window=7))
+    for request in conversations(40):
+        tuner.observe(*request)
+    assert tuner.history[0].request == tuner.simulator.first_eviction + 7
+
+
+def test_the_simulator_goes_on_with_the_chosen_alpha() -> None:
+    tuner = OnlineTuner(following(alphas=(2.0,)))
+    assert tuner.alpha == 0
+    for request in conversations(60):
+        tuner.observe(*request)
+    assert tuner.alpha == 2
+
+
+def test_a_window_of_long_requests_is_cut_short() -> None:
+    tuner = OnlineTuner(following(most_tokens=300))
+    for request in conversations(40):
+        tuner.observe(*request)
+    assert tuner.history[0].request < 3 * tuner.simulator.first_eviction
+
+
+def test_of_equal_scores_the_current_alpha_stays() -> None:
+    assert choose({0.0: 5, 0.5: 9, 1.0: 9}, 1.0) == 1.0
+    assert choose({0.0: 5, 0.5: 9, 1.0: 9}, 0.0) == 0.5
+    assert choose({0.0: 9, 0.5: 5}, 0.5) == 0.0
+
+
+@pytest.mark.parametrize("policy", [ADMISSION_ONLY, marconi(objective="lru")])
+def test_recency_alone_cannot_be_tuned(policy: object) -> None:
+    with pytest.raises(PolicyError, match="no alpha to tune"):
+        Following(SIZES, policy, COSTS)  # type: ignore[arg-type]
+
+
+def frames(*contents: object) -> io.BytesIO:
+    stream = io.BytesIO()
+    for content in contents:
+        write_frame(stream, content)
+    stream.seek(0)
+    return stream
+
+
+def answers(*contents: object) -> list[dict[str, object]]:
+    out = io.StringIO()
+    follow(frames(*contents), out)
+    return [json.loads(line) for line in out.getvalue().splitlines()]
+
+
+def test_the_worker_answers_with_each_tuning() -> None:
+    requests = conversations(60)
+    tuner = OnlineTuner(following())
+    for request in requests:
+        tuner.observe(*request)
+    given = answers(following(), *requests)
+    assert [(a["request"], a["alpha"]) for a in given] == [
+        (tuning.request, tuning.alpha) for tuning in tuner.history
+    ]
+    assert given[0]["scores"] == {str(a): s for a, s in tuner.history[0].scores.items()}
+
+
+def test_a_flush_starts_over() -> None:
+    requests = conversations(60)
+    before = answers(following(), *requests)
+    assert len(answers(following(), *requests, None, *requests[:5])) == len(before)
+    after = answers(following(), *requests, None, *requests)
+    assert [a["request"] for a in after] == 2 * [a["request"] for a in before]
+
+
+def test_a_request_that_fits_no_pool_is_left_out() -> None:
+    requests = conversations(60)
+    assert answers(following(), ([1] * 3_000, [1]), *requests) == answers(following(), *requests)
+
+
+def test_a_frame_cut_short_is_the_end() -> None:
+    whole = frames(conversations(1)).getvalue()
+    for length in (0, 3, len(whole) - 1):
+        with pytest.raises(EOFError):
+            read_frame(io.BytesIO(whole[:length]))
+
+
+def test_the_process_ends_with_its_input() -> None:
+    requests = conversations(60)
+    sent = frames(following(), *requests).getvalue()
+    command = [sys.executable, "-m", "marconi_core.sim.server.worker"]
+    done = subprocess.run(command, input=sent, capture_output=True, timeout=120, check=True)
+    assert [json.loads(line) for line in done.stdout.splitlines()] == answers(
+        following(), *requests
+    )

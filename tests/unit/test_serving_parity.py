@@ -1,0 +1,69 @@
+"""The comparison of server and simulator, with a simulator in the server's place."""
+
+from dataclasses import dataclass, field
+
+import pytest
+
+from marconi_core.serving.client import Reply
+from marconi_core.serving.errors import ServingError
+from marconi_core.serving.parity import compare
+from marconi_core.sim.server import STOCK, PoolSizes, ServerSimulator
+from marconi_core.traces.trace import Request, Trace
+
+POOLS = PoolSizes(2000, 16)
+
+
+@dataclass
+class FakeClient:
+    """Answers like a server with these pools; replies differ from the recorded ones."""
+
+    pools: PoolSizes = POOLS
+    lost: int = 0
+    prompts: list[list[int]] = field(default_factory=list)
+
+    def flush(self) -> None:
+        self.simulator = ServerSimulator(self.pools, STOCK)
+
+    def generate(self, input_ids: list[int], output_tokens: int) -> Reply:
+        output = [1000 + len(self.prompts) * 50 + k for k in range(output_tokens)]
+        self.prompts.append(input_ids)
+        hit = self.simulator.serve(input_ids, output).hit
+        return Reply(0.01, 0.02, len(input_ids), hit, tuple(output[self.lost :]), output_tokens)
+
+
+@pytest.fixture
+def trace() -> Trace:
+    """Five interleaved conversations of four turns."""
+    histories: dict[int, list[int]] = {s: [s + 1] for s in range(5)}
+    requests = []
+    for turn in range(4):
+        for session, history in histories.items():
+            prompt = [*history, *range(100 * session, 100 * session + 7 + turn)]
+            output = [session + 500] * 5
+            requests.append(Request(session, turn, float(len(requests)), prompt, output))
+            histories[session] = prompt + output
+    return Trace.build(requests)
+
+
+def test_equal_servers_agree_and_history_holds_the_replies(trace: Trace) -> None:
+    client = FakeClient()
+    rows = list(compare(client, ServerSimulator(POOLS, STOCK), trace, 1000))  # type: ignore[arg-type]
+    assert len(rows) == len(trace)
+    assert all(row.predicted_tokens == row.cached_tokens for row in rows)
+    assert sum(row.cached_tokens for row in rows) > 0
+    assert [row.prompt_tokens for row in rows] == trace.n_in.tolist()
+    first, second = client.prompts[0], client.prompts[5]
+    assert second[: len(first) + 5] == [*first, *range(1000, 1005)]
+    assert 500 in trace.input_tokens(5) and 500 not in second
+
+
+def test_other_pools_are_found_out(trace: Trace) -> None:
+    client = FakeClient(PoolSizes(2000, 8))
+    rows = list(compare(client, ServerSimulator(POOLS, STOCK), trace, 1000))  # type: ignore[arg-type]
+    assert any(row.predicted_tokens != row.cached_tokens for row in rows)
+
+
+def test_replies_without_ids_are_refused(trace: Trace) -> None:
+    client = FakeClient(lost=1)
+    with pytest.raises(ServingError, match="asked for 5 tokens, 4 came back"):
+        list(compare(client, ServerSimulator(POOLS, STOCK), trace, 1000))  # type: ignore[arg-type]
