@@ -68,7 +68,22 @@ def _parser() -> argparse.ArgumentParser:
     ttft.add_argument("--deadline", type=float, metavar="S", help="seconds for the requests")
     ttft.add_argument("--smoke", action="store_true", help="go through the checklist first")
 
-    for command in (serve, smoke, ttft):
+    parity = commands.add_parser("parity", help="cached tokens, predicted and served")
+    parity.set_defaults(run=_parity)
+    parity.add_argument("--trace", type=Path, required=True, help="a compiled trace (.npz)")
+    parity.add_argument("--requests", type=int, default=1000, help="of the trace, from its start")
+    parity.add_argument("--states", type=int, required=True, help="SSM states in the pool")
+    parity.add_argument("--tokens", type=int, required=True, help="tokens in the KV pool")
+    parity.add_argument("--alpha", type=float, help="with Marconi at this alpha; stock without")
+    parity.add_argument(
+        "--output",
+        type=Path,
+        required=True,
+        metavar="FILE",
+        help="a .csv file; a .json goes beside",
+    )
+
+    for command in (serve, smoke, ttft, parity):
         command.add_argument("--variant", required=True, help="see marconi_core/serving/spec.py")
         command.add_argument(
             "--model", required=True, help="folder with config.json, or a hub name"
@@ -143,6 +158,31 @@ def _checklist(server, runtime, output: Path) -> int:  # type: ignore[no-untyped
     content = {"checks": [check._asdict() for check in checks]}
     write_json(output, {**content, **provenance(server, runtime)})
     return int(any(check.passed is False for check in checks))
+
+
+def _parity(options: argparse.Namespace) -> int:
+    """One request at a time under `no_buffer`, which is what the simulator predicts exactly."""
+    from marconi_core.models import load_hybrid_model
+    from marconi_core.serving.parity import PREFILL_CHUNK, compare, server_fields
+    from marconi_core.serving.provenance import provenance, write_json
+    from marconi_core.serving.ttft import record
+    from marconi_core.sim.server import STOCK, PoolSizes, ServerSimulator, marconi
+    from marconi_core.traces.trace import Trace
+
+    options.set = [*options.set, *server_fields(options.states, options.tokens, options.alpha)]
+    policy = STOCK if options.alpha is None else marconi(options.alpha)
+    runtime, starting = _running(options)
+    with starting as server:
+        pools = PoolSizes(server.client.info().kv_tokens, options.states)
+        costs = load_hybrid_model(options.model)
+        simulator = ServerSimulator(pools, policy, costs, PREFILL_CHUNK)
+        trace = Trace.load(options.trace)
+        rows = record(compare(server.client, simulator, trace, options.requests), options.output)
+        differing = sum(row.predicted_tokens != row.cached_tokens for row in rows)
+        described = {**provenance(server, runtime), "requests": len(rows), "differing": differing}
+        write_json(options.output.with_suffix(".json"), described)
+    print(f"{len(rows)} requests, {differing} differ")
+    return int(differing > 0)
 
 
 def _ttft(options: argparse.Namespace) -> int:

@@ -22,6 +22,9 @@ logger = logging.getLogger(__name__)
 
 Tokens = NDArray[np.int32]
 
+PREFILL_CHUNK = 8192
+"""Tokens of a prefill chunk, on both sides."""
+
 
 class ParityRow(NamedTuple):
     """One request, on both sides.
@@ -40,6 +43,24 @@ class ParityRow(NamedTuple):
     predicted_tokens: int
     cached_tokens: int
     ttft_ms: float
+
+
+def server_fields(states: int, kv_tokens: int, alpha: float | None) -> list[str]:
+    """Return the fields of a `ServerSpec` that the simulator stands for, as ``FIELD=VALUE``.
+
+    Args:
+        alpha: of Marconi; None for stock SGLang.
+    """
+    flags = "--skip-server-warmup"
+    if alpha is not None:
+        flags += f" --enable-marconi --marconi-eff-weight {alpha}"
+    return [
+        f"max_mamba_cache_size={states}",
+        f"max_total_tokens={kv_tokens}",
+        "max_running_requests=1",
+        f"chunked_prefill_size={PREFILL_CHUNK}",
+        f"extra_flags={flags}",
+    ]
 
 
 def compare(

@@ -14,7 +14,7 @@ import time
 from collections import defaultdict
 from collections.abc import Iterable, Iterator, Sequence
 from pathlib import Path
-from typing import NamedTuple, Self
+from typing import NamedTuple, Self, TypeVar
 
 from pydantic import BaseModel, ConfigDict, Field, PositiveInt, model_validator
 
@@ -24,6 +24,8 @@ from marconi_core.serving.client import Client, Reply
 logger = logging.getLogger(__name__)
 
 TOKEN_IDS = range(1_000, 100_000)
+
+AnyRow = TypeVar("AnyRow", bound=tuple[object, ...])
 
 
 class Plan(BaseModel):
@@ -157,14 +159,18 @@ def measure(
                 yield row(round_, purpose, 0, client.generate(ids, prompt.output))
 
 
-def record(rows: Iterable[Row], path: Path) -> list[Row]:
-    """Write rows to a CSV file as they come, so that a kill loses none; return them."""
+def record(rows: Iterable[AnyRow], path: Path) -> list[AnyRow]:
+    """Write rows (named tuples of one kind) to a CSV file as they come; return them.
+
+    A kill loses none of those that came.
+    """
     path.parent.mkdir(parents=True, exist_ok=True)
-    kept = []
+    kept: list[AnyRow] = []
     with path.open("w", encoding="utf-8", newline="") as file:
         writer = csv.writer(file, lineterminator="\n")
-        writer.writerow(Row._fields)
         for row in rows:
+            if not kept:
+                writer.writerow(row._fields)  # type: ignore[attr-defined]
             writer.writerow(row)
             file.flush()
             kept.append(row)

@@ -8,7 +8,7 @@ from unittest import mock
 from tests.patch import sglang_stubs
 
 VERSION = "0.5.6.post2"
-HOLLOW = frozenset({"pydantic", "sgl_kernel", "vllm"})
+HOLLOW = frozenset({"sgl_kernel", "vllm"})
 """Packages that this release mentions besides those of 0.5.16."""
 
 

@@ -119,5 +119,4 @@ def test_claiming_kvs_of_the_tree_is_found_out(monkeypatch: pytest.MonkeyPatch) 
     load.serve(A, [1, 2])
     load.serve(B, [1, 2])
     with pytest.raises(AssertionError):
-        load.serve(A, [1, 2])
         load.check()

@@ -1,2 +1,1 @@
-# ruff: noqa: N999
 """Stands in for IPython, which sglang.utils imports for notebooks."""
