@@ -241,7 +241,12 @@ def test_the_server_ends_with_its_starter(
     command = [sys.executable, "-m", "marconi_core.serving", "serve", "--variant", "no_buffer"]
     command += ["--model", "nemotron_h_8b", "--site", str(FAKE_SITE), "--log", str(tmp_path / "l")]
     with subprocess.Popen(
-        command, stdout=subprocess.PIPE, text=True, start_new_session=True
+        command,
+        stdout=subprocess.PIPE,
+        text=True,
+        start_new_session=True,
+        # a test run in the background has inherited that Ctrl-C is ignored
+        preexec_fn=lambda: signal.signal(signal.SIGINT, signal.SIG_DFL),
     ) as starter:
         assert starter.stdout is not None
         assert "http://127.0.0.1:" in starter.stdout.readline()
