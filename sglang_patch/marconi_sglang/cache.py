@@ -13,30 +13,21 @@ from marconi_core.sim.server import PoolSizes, ServerPolicy
 from marconi_core.sim.server.tuning import Following
 from marconi_sglang.components import KVS, STATES, components
 from marconi_sglang.settings import MarconiSettings
+from marconi_sglang.statistics import Statistics
 from marconi_sglang.tuner import TunerProcess
 
 
 @dataclass
-class Statistics:
-    """What the cache did since it was last flushed.
+class ProbationStatistics(Statistics):
+    """The same, with states on probation.
 
     Attributes:
-        requests, input_tokens, hit_tokens: of admitted requests; a retracted one counts once.
-        branch_states: states cached at branch points.
-        vetoed_states: states that stock SGLang would have cached.
         probation_states: states cached until their request ends, unless another one uses them.
         kept_states: of those, the ones that another request did use.
-        uncut_branches: branch points not cached because another prompt was between two chunks.
     """
 
-    requests: int = 0
-    input_tokens: int = 0
-    hit_tokens: int = 0
-    branch_states: int = 0
-    vetoed_states: int = 0
     probation_states: int = 0
     kept_states: int = 0
-    uncut_branches: int = 0
 
 
 class MarconiRadixCache(UnifiedRadixCache):
@@ -99,7 +90,7 @@ class MarconiRadixCache(UnifiedRadixCache):
 
     def reset(self) -> None:
         """Forget everything (/flush_cache)."""
-        self.statistics = Statistics()
+        self.statistics = ProbationStatistics()
         self.on_probation: dict[int, Any] = {}
         self._numbers: dict[int, int] = {}
         self._nodes: dict[int, Any] = {}
@@ -155,7 +146,7 @@ class MarconiRadixCache(UnifiedRadixCache):
         counts = self.statistics
         state = {
             "settings": self.settings.to_dict(),
-            "token_hit_rate": counts.hit_tokens / max(counts.input_tokens, 1),
+            "token_hit_rate": counts.token_hit_rate,
             **vars(counts),
         }
         if self.tuner is not None:

@@ -3,7 +3,6 @@
 Two jobs are kept apart, in two classes: which states are cached, and which are given up.
 """
 
-from dataclasses import dataclass
 from types import SimpleNamespace
 from typing import Any
 
@@ -11,6 +10,7 @@ import torch
 from marconi_sglang.checks import check_model
 from marconi_sglang.model import model_costs
 from marconi_sglang.settings import MarconiSettings
+from marconi_sglang.statistics import Statistics
 from sglang.srt.mem_cache.mamba_radix_cache import MambaRadixCache
 
 from marconi_core.models.cost import CostModel
@@ -22,25 +22,6 @@ from marconi_core.policies.two_pool import (
     admits,
     branch_point,
 )
-
-
-@dataclass
-class Statistics:
-    """What a cache did since it was last flushed.
-
-    Attributes:
-        requests, input_tokens, hit_tokens: of admitted requests; a retracted one counts once.
-        branch_states: states cached at branch points.
-        vetoed_states: states that stock SGLang would have cached.
-        uncut_branches: branch points not cached because another prompt was between two chunks.
-    """
-
-    requests: int = 0
-    input_tokens: int = 0
-    hit_tokens: int = 0
-    branch_states: int = 0
-    vetoed_states: int = 0
-    uncut_branches: int = 0
 
 
 class BranchPointCache(MambaRadixCache):
@@ -91,7 +72,7 @@ class BranchPointCache(MambaRadixCache):
         tokens, states = self.total_size()
         return {
             "settings": self.settings.to_dict(),
-            "token_hit_rate": counts.hit_tokens / max(counts.input_tokens, 1),
+            "token_hit_rate": counts.token_hit_rate,
             **vars(counts),
             "cached_tokens": tokens,
             "cached_states": states,
