@@ -2,6 +2,8 @@
 PYTHON ?= python3
 CORES  ?= all
 CONFIG ?= workflow/config/default.yaml
+# Folder that CONFIG names as results_dir
+RESULTS ?= results
 # A folder with data files, tried before the network: make reproduce DATA_MIRROR=FOLDER
 DATA_MIRROR ?=
 
@@ -9,23 +11,28 @@ VENV      := .venv
 BIN       := $(VENV)/bin
 INSTALLED := $(VENV)/.installed
 SNAKEMAKE := $(BIN)/snakemake --cores $(CORES)
+UV        := .tools/bin/uv
+LOCKING   := --generate-hashes --no-annotate --quiet --custom-compile-command 'make lock'
 STUDY     := --configfile $(CONFIG) $(if $(DATA_MIRROR),--config data_mirror=$(DATA_MIRROR))
 
-.PHONY: help reproduce smoke report test lint bench lock derived clean distclean
+.PHONY: help reproduce paper smoke report test lint bench lock derived clean distclean
 
 help: ## list the targets
 	@sed -n 's/^\([a-z-]*\):.*## /\1\t/p' $(MAKEFILE_LIST) | expand -t 14
 
 reproduce: $(INSTALLED) ## recompute the paper's simulated results: figures, claims table, report
 	$(SNAKEMAKE) $(STUDY)
-	@test results/report.html -nt results/tables/claims.md || $(MAKE) --no-print-directory report
-	@cat results/tables/claims.md
+	@test $(RESULTS)/report.html -nt $(RESULTS)/tables/claims.md || $(MAKE) --no-print-directory report
+	@cat $(RESULTS)/tables/claims.md
+
+paper: ## the paper's whole grid and all studies, on CPUs
+	$(MAKE) --no-print-directory reproduce CONFIG=workflow/config/paper.yaml RESULTS=results/paper
 
 smoke: $(INSTALLED) ## the whole chain on a tiny synthetic workload: no network, under a minute
 	$(SNAKEMAKE) smoke
 
 report: $(INSTALLED) ## write results/report.html from the results that are there
-	$(BIN)/snakemake $(STUDY) --report results/report.html
+	$(BIN)/snakemake $(STUDY) --report $(RESULTS)/report.html
 
 test: $(INSTALLED) ## run all tests
 	$(BIN)/python -m pytest
@@ -43,11 +50,13 @@ lint: $(INSTALLED) ## style, types and workflow checks
 bench: $(INSTALLED) ## time the simulator beside the reference's CPU seconds
 	$(BIN)/python benchmarks/bench.py $(if $(DATA_MIRROR),--data-mirror $(DATA_MIRROR))
 
-lock: ## resolve pyproject.toml into requirements.lock (hashes; Linux, macOS, Windows; Python 3.11+)
-	test -x .tools/bin/uv || { $(PYTHON) -m venv .tools && .tools/bin/python -m pip install --quiet uv; }
-	.tools/bin/uv pip compile pyproject.toml --extra dev --universal --python-version 3.11 \
-	    --generate-hashes --no-annotate --quiet --custom-compile-command 'make lock' \
-	    --output-file requirements.lock
+lock: $(UV) lock-sglang ## resolve all dependencies into locks with hashes (this one: Linux, macOS, Windows; Python 3.11+)
+	$(UV) pip compile pyproject.toml --extra dev --universal --python-version 3.11 \
+	    $(LOCKING) --output-file requirements.lock
+
+$(UV):
+	test -x .tools/bin/python || $(PYTHON) -m venv .tools
+	.tools/bin/python -m pip install --quiet uv
 
 derived: $(INSTALLED) ## regenerate the files derived from code (schema, option table, environments)
 	$(BIN)/python -m marconi_core.derived --write

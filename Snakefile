@@ -2,6 +2,8 @@
 #
 #   snakemake --cores all             everything of workflow/config/default.yaml
 #   snakemake --cores all fig7        one figure; see the targets below
+#   snakemake --cores all live        live servers: measured on a GPU if there is one, else as recorded
+#   snakemake --cores all server_sim  a server with two pools, simulated under every policy (minutes)
 #   snakemake --cores all smoke       the whole chain on tiny random data, offline
 from snakemake.utils import min_version
 
@@ -30,8 +32,22 @@ pathvars:
 include: "workflow/rules/retrieve.smk"
 include: "workflow/rules/traces.smk"
 include: "workflow/rules/simulate.smk"
+include: "workflow/rules/formulas.smk"
+include: "workflow/rules/experiments.smk"
 include: "workflow/rules/figures.smk"
 include: "workflow/rules/checks.smk"
+include: "workflow/rules/server_build.smk"
+
+
+if STUDY.server:
+
+    include: "workflow/rules/server.smk"
+
+
+if STUDY.live:
+
+    include: "workflow/rules/live.smk"
+    include: "workflow/rules/live_results.smk"
 
 
 rule all:
@@ -40,5 +56,14 @@ rule all:
         rules.fig7.output,
         rules.fig8.output,
         rules.fig9.input,
+        rules.fig3b.output,
+        rules.fig5.output,
+        rules.fig14.output,
+        rules.table1.output,
+        rules.policies.output,
+        rules.alpha.output if "oracle" in STUDY.policies else [],
+        figures_of_experiments,
         rules.describe.input,
         rules.claims.output,
+        # hours on a GPU have to be asked for: snakemake live
+        rules.live.input if STUDY.live and ORIGIN != "sglang" else [],

@@ -46,6 +46,17 @@ def _parser() -> argparse.ArgumentParser:
     compiling = _command(commands, "compile", _compile, "compile a trace once, for fast loading")
     compiling.add_argument("-o", "--output", type=Path, required=True, help="a .npz file")
 
+    retokenizing = _command(
+        commands, "retokenize", _retokenize, "translate a trace into another model's vocabulary"
+    )
+    retokenizing.add_argument(
+        "--source", type=Path, required=True, metavar="FILE", help="its tokenizer.json"
+    )
+    retokenizing.add_argument(
+        "--target", type=Path, required=True, metavar="FILE", help="the other tokenizer.json"
+    )
+    retokenizing.add_argument("-o", "--output", type=Path, required=True, help="a .npz file")
+
     simulate = _command(commands, "simulate", _simulate, "replay a trace under one policy")
     simulate.add_argument("--policy", required=True, metavar="P", help=", ".join(POLICIES))
     simulate.add_argument(
@@ -107,14 +118,29 @@ def _describe(options: argparse.Namespace) -> None:
 
 
 def _compile(options: argparse.Namespace) -> None:
-    if options.output.suffix != ".npz":
-        raise TraceError(f"{options.output}: compiled traces end in .npz")
+    _check_compiled(options.output)
     _load(options.trace).save(options.output)
 
 
+def _retokenize(options: argparse.Namespace) -> None:
+    from marconi_core.traces.retokenize import retokenize
+    from marconi_core.traces.vocabulary import Vocabulary
+
+    _check_compiled(options.output)
+    source, target = Vocabulary.load(options.source), Vocabulary.load(options.target)
+    trace, change = retokenize(_load(options.trace), source, target)
+    trace.save(options.output)
+    print(change.to_text())
+
+
+def _check_compiled(path: Path) -> None:
+    if path.suffix != ".npz":
+        raise TraceError(f"{path}: compiled traces end in .npz")
+
+
 def _simulate(options: argparse.Namespace) -> None:
-    from marconi_core.sim import simulate
     from marconi_core.sim.digests import summary
+    from marconi_core.sim.simulation import simulate
     from marconi_core.traces.jsonl import content_sha256, trace_sha256
 
     model = load_model(options.model)
@@ -143,7 +169,7 @@ def _simulate(options: argparse.Namespace) -> None:
 
 def _sweep(options: argparse.Namespace) -> None:
     from marconi_core.progress import Heartbeat
-    from marconi_core.sim import sweep
+    from marconi_core.sim.sweep import sweep
 
     heartbeat = Heartbeat(logging.getLogger("marconi"), "%d of %d simulations done, next: %s")
     tables = sweep(

@@ -8,13 +8,14 @@ that a compiled one calls in another file, so the cache folder is named by a dig
 import hashlib
 import os
 import tempfile
-from collections.abc import Callable
+from collections.abc import Callable, Iterator
+from contextlib import contextmanager
 from functools import lru_cache
 from pathlib import Path
 from typing import Any
 
 import numba
-import pooch
+from numba.misc.appdirs import user_cache_dir  # GPU nodes have numba, but not pooch
 
 PACKAGE_ROOT = Path(__file__).parent
 SOURCES = ("jit.py", "models", "policies", "sim", "traces")
@@ -31,7 +32,7 @@ def _cache_folder() -> str:
         path = PACKAGE_ROOT / source
         for file in sorted(path.rglob("*.py")) if path.is_dir() else [path]:
             digest.update(file.read_bytes())
-    folder = pooch.os_cache("marconi") / "compiled" / digest.hexdigest()[:16]
+    folder = Path(user_cache_dir("marconi")) / "compiled" / digest.hexdigest()[:16]
     try:
         folder.mkdir(parents=True, exist_ok=True)
     except OSError:  # no home to write to: each process compiles anew
@@ -44,10 +45,23 @@ def compiled(function: Callable[..., Any]) -> Callable[..., Any]:
 
     Division by zero gives inf or nan as in numpy; callers must rule it out.
     """
+    with _disk_cache():
+        return numba.njit(cache=True, nogil=True, error_model="numpy")(function)
+
+
+@lru_cache
+def compiled_pointer(function: Callable[..., Any], signature: Any) -> Any:
+    """Compile `function` to an argument of compiled functions; all of one signature share their code."""
+    with _disk_cache():
+        return numba.cfunc(signature, cache=True)(function)
+
+
+@contextmanager
+def _disk_cache() -> Iterator[None]:
     config: Any = numba.config  # its attributes are made at run time
     previous = config.CACHE_DIR
     config.CACHE_DIR = _cache_folder()
     try:
-        return numba.njit(cache=True, nogil=True, error_model="numpy")(function)
+        yield
     finally:
         config.CACHE_DIR = previous

@@ -10,6 +10,7 @@ from dataclasses import dataclass, field
 from typing import Any
 
 from marconi_core.models.paper import Geometry
+from marconi_core.policies.corrections import PAPER, Corrections
 
 Record = tuple[int, int, int]  # hit 0/1, input tokens, skipped tokens
 
@@ -45,9 +46,15 @@ def common(a: Sequence[int], b: Sequence[int]) -> int:
 class NaiveCache:
     """What both caches share: sizes, records, the log, least recently used leaves."""
 
-    def __init__(self, geometry: Geometry, capacity: float) -> None:
+    def __init__(
+        self, geometry: Geometry, capacity: float, corrections: Corrections = PAPER
+    ) -> None:
         self.geometry = geometry
         self.capacity = capacity
+        self.corrections = corrections
+        d, n = geometry.d, geometry.n
+        ssm_state = 2 * d * n * (2 if corrections.expanded_state else 1)
+        self.state_bytes = geometry.num_ssm_layers * (ssm_state + 8 * (2 * d + 2 * n))
         self.root = Node()
         self.clock = 0
         self.records: list[Record] = []
@@ -57,10 +64,13 @@ class NaiveCache:
     def nodes(self) -> list[Node]:
         return [node for node, _ in self.root.preorder()][1:]
 
-    def size(self) -> int:
+    def size(self) -> float:
         nodes = self.nodes()
         tokens = sum(len(node.edge) for node in nodes)
-        return self.geometry.state_bytes * len(nodes) + self.geometry.kv_bytes * tokens
+        return self.bytes(len(nodes), tokens)
+
+    def bytes(self, states: float, tokens: int) -> float:
+        return self.state_bytes * states + self.geometry.kv_bytes * tokens
 
     def final_tree(self) -> list[tuple[int, list[int], int, int]]:
         return [
@@ -81,6 +91,23 @@ class NaiveCache:
     def insert(self, query: list[int]) -> None:
         raise NotImplementedError
 
+    def need(self, query: list[int]) -> float:
+        """Bytes that the insertion is expected to take; nothing is stamped."""
+        raise NotImplementedError
+
+    def admit(self, query: list[int], alone: float) -> bool:
+        """Make room; tell whether to insert. `alone` is what the sequence takes in an empty cache."""
+        if self.corrections.capacity and alone > self.capacity:
+            return False
+        while (excess := self.size() + self.need(query) - self.capacity) > 0:
+            before = len(self.evictions)
+            self.evict(excess)
+            if not self.corrections.capacity:
+                return True
+            if len(self.evictions) == before:
+                return False
+        return True
+
     def evict(self, excess: float) -> None:
         self.clock += 1
         self.first_eviction = self.first_eviction or len(self.records)
@@ -94,7 +121,7 @@ class NaiveCache:
             victim = heapq.heappop(leaves)
             if victim is self.root:
                 break
-            freed += self.geometry.state_bytes + self.geometry.kv_bytes * len(victim.edge)
+            freed += self.bytes(1, len(victim.edge))
             self.log(victim, "l")
             parent = self.delete(victim)
             if not parent.children:
@@ -115,36 +142,53 @@ class NaiveCache:
 class NaiveRadixCache(NaiveCache):
     """SGLang+ (`alpha` None) and the oracle (a static alpha)."""
 
-    def __init__(self, geometry: Geometry, capacity: float, alpha: float | None) -> None:
-        super().__init__(geometry, capacity)
+    def __init__(
+        self,
+        geometry: Geometry,
+        capacity: float,
+        alpha: float | None,
+        corrections: Corrections = PAPER,
+    ) -> None:
+        super().__init__(geometry, capacity, corrections)
         self.alpha = alpha
 
-    def lookup(self, query: list[int]) -> tuple[int, int]:
-        self.clock += 1
-        node, position, skipped, last = self.root, 0, 0, None
-        while True:
-            if self.alpha is None:
-                node.timestamp = self.clock
-            if position == len(query) or query[position] not in node.children:
-                break
-            node = node.children[query[position]]
+    def match(self, query: list[int]) -> tuple[int, int, list[Node], Node | None]:
+        """Return tokens matched, those on whole edges, nodes entered, last whole one."""
+        position, skipped, entered, last = 0, 0, [self.root], None
+        while position < len(query) and query[position] in entered[-1].children:
+            node = entered[-1].children[query[position]]
+            entered.append(node)
             matched = common(node.edge, query[position:])
             position += matched
             if matched == len(node.edge):
                 skipped += matched
                 last = node
-        if self.alpha is not None and last is not None:
+            elif self.corrections.whole_edges:
+                break
+        return position, skipped, entered, last
+
+    def lookup(self, query: list[int]) -> tuple[int, int]:
+        self.clock += 1
+        position, skipped, entered, last = self.match(query)
+        if self.alpha is None:
+            for node in entered:
+                node.timestamp = self.clock
+        elif last is not None:
             last.timestamp = self.clock
         return position, skipped
 
+    def need(self, query: list[int]) -> float:
+        prefix, skipped, _, _ = self.match(query)
+        states = 2 if prefix > skipped else 1
+        if self.corrections.capacity and prefix == len(query):
+            states -= 1
+        return self.bytes(states, len(query) - prefix)
+
     def insert(self, query: list[int]) -> None:
         self.clock += 1
-        prefix, skipped = self.lookup(query)
-        states = 2 if prefix > skipped else 1
-        need = states * self.geometry.state_bytes + self.geometry.kv_bytes * (len(query) - prefix)
-        excess = self.size() + need - self.capacity
-        if excess > 0:
-            self.evict(excess)
+        self.lookup(query)
+        if not self.admit(query, self.bytes(1, len(query))):
+            return
         node, rest = self.root, query
         while True:
             if self.alpha is None:
@@ -180,9 +224,10 @@ class NaiveRadixCache(NaiveCache):
                 return
             scores = self.scores(candidates, self.alpha)
             victim = candidates[scores.index(min(scores))]
-            freed += self.geometry.state_bytes
+            freed += self.state_bytes
             if not victim.children:
-                freed += self.geometry.kv_bytes * len(candidates[-1].edge)
+                counted = victim if self.corrections.own_bytes else candidates[-1]
+                freed += self.geometry.kv_bytes * len(counted.edge)
                 self.log(victim, "l")
                 self.delete(victim)
                 continue
@@ -210,12 +255,14 @@ class NaiveRadixCache(NaiveCache):
         def attention(tokens: int) -> int:
             return 8 * tokens * d**2 + 4 * tokens**2 * d
 
+        corrected = self.corrections.mlp_of_parent
+        parent = 16 * before * d**2 if corrected else attention(before)
         saved = (
             ssm * (12 * edge * d**2 + 16 * edge * d * n + 10 * edge * d)
             + attn * (attention(total) - attention(before))
-            + mlp * (16 * total * d**2 - attention(before))
+            + mlp * (16 * total * d**2 - parent)
         )
-        return saved / (self.geometry.state_bytes + self.geometry.kv_bytes * total)
+        return saved / self.bytes(1, edge if self.corrections.own_kvs else total)
 
 
 class NaiveBlockCache(NaiveCache):
@@ -223,32 +270,41 @@ class NaiveBlockCache(NaiveCache):
 
     BLOCK = 32
 
-    def lookup(self, query: list[int]) -> tuple[int, int]:
-        self.clock += 1
-        node, skipped, count = self.root, 0, 1
+    def match(self, query: list[int]) -> tuple[int, int, list[Node]]:
+        """Return blocks matched, tokens matched, and the full blocks entered from the root."""
+        entered, skipped = [self.root], 0
         while True:
-            node.timestamp = self.clock
             rest = query[skipped:]
-            matches = [(common(child.edge, rest), child) for child in node.children.values()]
+            matches = [(common(child.edge, rest), child) for child in entered[-1].children.values()]
             whole = [child for matched, child in matches if matched == self.BLOCK]
             if whole:
-                node = whole[0]
+                entered.append(whole[0])
                 skipped += self.BLOCK
-                count += 1
                 continue
             for matched, child in matches:
                 if matched == len(child.edge):
-                    return count + 1, skipped + matched
-            return count, skipped
+                    return len(entered), skipped + matched, entered
+            return len(entered) - 1, skipped, entered
+
+    def lookup(self, query: list[int]) -> tuple[int, int]:
+        self.clock += 1
+        blocks, skipped, entered = self.match(query)
+        for node in entered:
+            node.timestamp = self.clock
+        return blocks, skipped
+
+    def need(self, query: list[int]) -> float:
+        blocks, skipped, _ = self.match(query)
+        if self.corrections.capacity:
+            return self.bytes(-(-len(query) // self.BLOCK) - blocks, len(query) - skipped)
+        new = len(query) - self.BLOCK * (blocks + 1)  # the root counts
+        return self.bytes(new / self.BLOCK, new)
 
     def insert(self, query: list[int]) -> None:
         self.clock += 1
-        count, _ = self.lookup(query)
-        new = len(query) - self.BLOCK * count
-        need = new / self.BLOCK * self.geometry.state_bytes + self.geometry.kv_bytes * new
-        excess = self.size() + need - self.capacity
-        if excess > 0:
-            self.evict(excess)
+        self.lookup(query)
+        if not self.admit(query, self.bytes(-(-len(query) // self.BLOCK), len(query))):
+            return
         node, rest = self.root, query
         while True:
             node.timestamp = self.clock

@@ -12,15 +12,16 @@ from typing import Annotated, Any, Literal, NamedTuple, Self
 
 import yaml
 from pydantic import (
-    BaseModel,
-    ConfigDict,
     Field,
     ValidationError,
     field_validator,
     model_validator,
 )
 
+from marconi_core.config.live import LiveConfig
 from marconi_core.config.messages import OPTIONS, explain, unknown
+from marconi_core.config.section import Section
+from marconi_core.config.server import ServerConfig
 from marconi_core.errors import ConfigError, MarconiError
 from marconi_core.models import load_model
 from marconi_core.policies import POLICIES
@@ -37,13 +38,7 @@ Bytes = Annotated[float, Field(gt=0)]
 Alpha = Annotated[float, Field(ge=0)]
 
 
-class _Section(BaseModel):
-    """A part of the configuration: unknown keys are errors, values cannot change."""
-
-    model_config = ConfigDict(extra="forbid", frozen=True)
-
-
-class TypingGrid(_Section):
+class TypingGrid(Section):
     """Users who type: one trace per session rate."""
 
     kind: Literal["typing"] = Field(description="turns arrive after the user has typed them")
@@ -58,7 +53,7 @@ class TypingGrid(_Section):
             yield TypingArrivals(sessions_per_second=rate, words_per_minute=self.words_per_minute)
 
 
-class PoissonGrid(_Section):
+class PoissonGrid(Section):
     """Agents that act: one trace per session rate and mean response time."""
 
     kind: Literal["poisson"] = Field(description="turns arrive after a Poisson-drawn think time")
@@ -79,7 +74,7 @@ class PoissonGrid(_Section):
                 )
 
 
-class DatasetConfig(_Section):
+class DatasetConfig(Section):
     """One data set: where its sessions come from, how they arrive, which caches they meet."""
 
     source: str = Field(description="reader of the data set", examples=["sharegpt"])
@@ -159,7 +154,7 @@ class DatasetConfig(_Section):
         return replaced or self.source != self.paper_dataset
 
 
-class Config(_Section):
+class Config(Section):
     """The whole configuration."""
 
     results_dir: str = Field("results", description="folder for everything that is computed")
@@ -181,9 +176,18 @@ class Config(_Section):
         min_length=1,
         description="alphas that Marconi's tuner tries and that `oracle` keeps from start to end",
     )
+    studies: tuple[Literal["ablation", "regret"], ...] = Field(
+        (),
+        description="further simulations of the whole grid: `ablation` corrects the paper's quirks "
+        "one by one, `regret` compares every policy with the best possible",
+    )
     datasets: dict[Annotated[str, Field(pattern=f"^{DATASET_NAME}$")], DatasetConfig] = Field(
         min_length=1, description="data sets by name; the name starts every trace's name"
     )
+    server: ServerConfig | None = Field(
+        None, description="simulations of a server with two pools; null: none"
+    )
+    live: LiveConfig | None = Field(None, description="live measurements; null: none")
 
     @field_validator("policies")
     @classmethod
@@ -203,6 +207,17 @@ class Config(_Section):
         except MarconiError as error:
             raise ValueError(str(error)) from None
         return model
+
+    @model_validator(mode="after")
+    def _named_traces_exist(self) -> Self:
+        names = [spec.name for spec in self.traces()]
+        for trace in self.live.traces if self.live else ():
+            if trace not in names:
+                raise ValueError(f"live.traces: {unknown('trace', trace, names)}")
+        for trace in self.server.pools if self.server else ():
+            if trace not in names:
+                raise ValueError(f"server.pools: {unknown('trace', trace, names)}")
+        return self
 
     @property
     def mirror(self) -> Path | None:

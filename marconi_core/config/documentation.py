@@ -9,6 +9,9 @@ from pydantic import BaseModel
 from pydantic_core import PydanticUndefined
 
 from marconi_core.config import Config, DatasetConfig, PoissonGrid, TypingGrid
+from marconi_core.config.live import LiveConfig
+from marconi_core.config.server import Pools, ServerConfig
+from marconi_core.replay.options import ReplayOptions
 
 
 def json_schema() -> str:
@@ -27,6 +30,10 @@ def _options() -> Iterator[tuple[str, str, str, str]]:
     yield from _options_of(DatasetConfig, "datasets.NAME.")
     yield from _options_of(TypingGrid, "datasets.NAME.arrivals(typing).")
     yield from _options_of(PoissonGrid, "datasets.NAME.arrivals(poisson).")
+    yield from _options_of(ServerConfig, "server.")
+    yield from _options_of(Pools, "server.pools.TRACE.")
+    yield from _options_of(LiveConfig, "live.")
+    yield from _options_of(ReplayOptions, "live.replay.")
 
 
 def _options_of(section: type[BaseModel], prefix: str) -> Iterator[tuple[str, str, str, str]]:

@@ -33,7 +33,7 @@ def explain(detail: ErrorDetails, root: type[BaseModel]) -> str:
             f"{key}.kind: {detail['input'].get('kind')!r} is unknown; write `typing` or `poisson`"
         )
     if kind == "value_error":
-        return f"{key}: {detail['ctx']['error']}"
+        return f"{key}: {detail['ctx']['error']}".removeprefix(": ")
     got = "" if isinstance(detail["input"], dict | list) else f", got {detail['input']!r}"
     return f"{key}: {_plain_words(detail['msg'])}{got}; {_how_to_write(path, field)}"
 

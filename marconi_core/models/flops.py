@@ -25,10 +25,10 @@ def kv_bytes(d: int) -> int:
     return 4 * d
 
 
-def state_bytes(d: int, n: int) -> int:
+def state_bytes(d: int, n: int, expansion: int = 1) -> int:
     """Bytes of one checkpoint of one Mamba layer: SSM state plus convolution state (fp16).
 
-    The SSM part leaves out the expansion factor 2 and the convolution part has it, as in the
-    paper's simulator.
+    The convolution part is that of layers twice as wide as the model; the SSM part leaves this
+    factor out, as in the paper's simulator, unless `expansion` is 2.
     """
-    return 2 * d * n + 8 * (2 * d + 2 * n)
+    return expansion * 2 * d * n + 8 * (2 * d + 2 * n)

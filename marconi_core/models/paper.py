@@ -6,7 +6,7 @@ from functools import cached_property
 from typing import NamedTuple
 
 from marconi_core.models import flops
-from marconi_core.models.cost import CostModel, Polynomial
+from marconi_core.models.cost import CostModel, Polynomial, Tokens
 
 
 class Geometry(NamedTuple):
@@ -35,6 +35,15 @@ class Geometry(NamedTuple):
     def kv_bytes(self) -> int:
         """Bytes of one token's KVs, all layers."""
         return self.num_attn_layers * flops.kv_bytes(self.d)
+
+
+TRANSFORMER_7B = Geometry(0, 32, 32, d=4096, n=128)
+"""The Transformer of the same width with which the paper compares its hybrid model."""
+
+
+def blockwise_bytes(geometry: Geometry, tokens: Tokens, block: int) -> Tokens:
+    """Return the bytes of a cached sequence with a state at every block, the last one begun."""
+    return -(-tokens // block) * geometry.state_bytes + tokens * geometry.kv_bytes
 
 
 @dataclass(frozen=True)

@@ -17,10 +17,10 @@ from marconi_core.policies import POLICIES
 
 STYLE = Path(__file__).with_name("marconi.mplstyle")
 
-# Okabe-Ito colours, distinguishable with every common colour vision deficiency.
-POLICY_COLORS = {"vllm_plus": "#999999", "sglang_plus": "#E69F00", "marconi": "#0072B2"}
+POLICY_COLORS = {policy.name: policy.color for policy in POLICIES.values()}
 POLICY_NAMES = {policy.name: policy.label for policy in POLICIES.values()}
 POLICY_LINES = {"vllm_plus": ":", "sglang_plus": "--", "marconi": "-"}
+SERIES_COLORS = ("#0072B2", "#E69F00", "#009E73", "#999999")  # for anything but policies
 PAPER_COLOR = "#D55E00"  # whatever is the paper's value, in every figure
 
 BOX_PERCENTILES = [5, 25, 50, 75, 95]

@@ -146,6 +146,34 @@ def search(candidates: Candidates, clock: int, alpha: float) -> int:
 
 
 @compiled
+def search_values(candidates: Candidates) -> int:
+    """Find the lowest efficiency, of equals the oldest; without normalisation or recency.
+
+    Args:
+        candidates: at least one.
+
+    Returns:
+        How many candidates share both; they are the first entries of `tied`.
+    """
+    entries, groups, used = candidates.entries, candidates.groups, candidates.used[0]
+    lowest, oldest, ties = np.inf, np.int64(0), 0
+    for group in range((used + GROUP - 1) // GROUP):
+        if groups[group].stale:
+            _summarise(entries, groups, group, used)
+        if groups[group].lowest > lowest:
+            continue
+        for place in range(group * GROUP, min((group + 1) * GROUP, used)):
+            value, timestamp = entries[place].efficiency, entries[place].timestamp
+            if ties > 0 and (value > lowest or (value == lowest and timestamp > oldest)):
+                continue
+            if ties == 0 or value < lowest or timestamp < oldest:
+                lowest, oldest, ties = value, timestamp, 0
+            candidates.tied[ties] = entries[place].node
+            ties += 1
+    return ties
+
+
+@compiled
 def _summarise(entries: Any, groups: Any, group: int, used: int) -> None:
     start = group * GROUP
     lowest = highest = entries[start].efficiency

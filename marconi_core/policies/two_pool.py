@@ -36,6 +36,9 @@ Objective = Literal["marconi", "seglen", "lru"]
 
 Pool = Literal["states", "kvs"]
 
+HEADROOM = 3
+"""State slots that SGLang wants to see free before each prefill; it evicts states if they are not."""
+
 INITIAL_CAPACITY = 1024
 """Nodes that a tree has room for at first; it doubles when full."""
 
@@ -63,6 +66,17 @@ def admits(position: int, branch: int | None) -> bool:
     A finished request's last state always is.
     """
     return branch is not None and position == branch
+
+
+def states_to_spare(free_states: int, states: int, free_tokens: int, tokens: int) -> bool:
+    """Tell whether state slots are the more plentiful pool: a larger share of them is free.
+
+    To be choosy about states then saves what is not short, and costs hits: with a state at the end
+    of a conversation's last prompt, its last output can be evicted for its KVs alone, and the prompt
+    stays of use. So other states than those `admits` names are cached too, as long as no state has
+    to go for them.
+    """
+    return free_states > HEADROOM and free_states * tokens > free_tokens * states
 
 
 @dataclass(frozen=True)

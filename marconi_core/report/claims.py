@@ -5,28 +5,16 @@ computed from them, so a changed result changes its verdict.
 """
 
 import csv
-from collections.abc import Callable, Iterable, Mapping, Sequence
-from dataclasses import dataclass
-from functools import cached_property
+from collections.abc import Iterable, Mapping, Sequence
 from pathlib import Path
-from typing import NamedTuple
+from typing import Any, NamedTuple
 
 import pandas as pd
 
 from marconi_core.assets import resource
 from marconi_core.errors import DataError
-from marconi_core.report.metrics import (
-    PAPER_DECIMALS,
-    VANILLA,
-    hit_rates,
-    largest_ttft_reduction,
-    p95_ttft,
-    ratios,
-    relative_gains,
-)
+from marconi_core.report.measures import FIGURE, FORMULAS, MEASURES, Measured, Results
 from marconi_core.report.roles import PAPER_DATASETS, Role
-
-POLICIES = ("vllm_plus", "sglang_plus", "marconi")
 
 REPRODUCED, PARTLY, NOT = "reproduced", "partly reproduced", "not reproduced"
 STAND_IN_ONLY, NO_DATA = "stand-in only", "no data"
@@ -40,74 +28,12 @@ class Claim(NamedTuple):
     paper_dataset: str
     text: str
     measure: str
+    at: str
     paper: str
     unit: str
     reference: str
     reproduced_within: str
     partly_within: float
-
-
-class Measured(NamedTuple):
-    """A measure computed the paper's way, and without the paper's intermediate rounding."""
-
-    value: float
-    exact: float
-
-
-@dataclass(frozen=True)
-class Results:
-    """Result rows of one data set, with the tables that several measures share."""
-
-    runs: pd.DataFrame
-    requests: pd.DataFrame
-
-    @cached_property
-    def rates(self) -> pd.DataFrame:
-        """Token hit rates in percent."""
-        return hit_rates(self.runs, POLICIES)
-
-    @cached_property
-    def p95_ttft(self) -> pd.DataFrame:
-        """P95 TTFT in milliseconds."""
-        return p95_ttft(self.requests, POLICIES)
-
-
-def _mean_ratio(results: Results, baseline: str) -> Measured:
-    value, exact = (
-        float(ratios(hit_rates(results.runs, POLICIES, decimals), "marconi", baseline).mean())
-        for decimals in (PAPER_DECIMALS, None)
-    )
-    return Measured(value, exact)
-
-
-def _p95_gain(results: Results, baseline: str) -> Measured:
-    value, exact = (
-        float(relative_gains(results.rates, "marconi", baseline, decimals).quantile(0.95))
-        for decimals in (PAPER_DECIMALS, None)
-    )
-    return Measured(value, exact)
-
-
-def _ttft_points(results: Results, baseline: str) -> Measured:
-    points, _ = largest_ttft_reduction(results.p95_ttft, "marconi", baseline)
-    return Measured(points, points)
-
-
-def _ttft_ms(results: Results, baseline: str) -> Measured:
-    _, milliseconds = largest_ttft_reduction(results.p95_ttft, "marconi", baseline)
-    return Measured(milliseconds, milliseconds)
-
-
-MEASURES: Mapping[str, tuple[Callable[[Results, str], Measured], str]] = {
-    "mean_ratio_over_vllm_plus": (_mean_ratio, "vllm_plus"),
-    "p95_gain_over_sglang_plus": (_p95_gain, "sglang_plus"),
-    "ttft_points_under_vanilla": (_ttft_points, VANILLA),
-    "ttft_points_under_vllm_plus": (_ttft_points, "vllm_plus"),
-    "ttft_points_under_sglang_plus": (_ttft_points, "sglang_plus"),
-    "ttft_ms_under_vanilla": (_ttft_ms, VANILLA),
-    "ttft_ms_under_vllm_plus": (_ttft_ms, "vllm_plus"),
-    "ttft_ms_under_sglang_plus": (_ttft_ms, "sglang_plus"),
-}
 
 
 def load_claims(path: Path | None = None) -> list[Claim]:
@@ -123,7 +49,8 @@ def load_claims(path: Path | None = None) -> list[Claim]:
             try:
                 claim = Claim(**{**row, "partly_within": float(row["partly_within"])})  # type: ignore[arg-type]
                 float(claim.paper), float(claim.reference or 0)
-                _ = MEASURES[claim.measure], PAPER_DATASETS[claim.paper_dataset]
+                if MEASURES[claim.measure].needs != FORMULAS:
+                    _ = PAPER_DATASETS[claim.paper_dataset]
             except (KeyError, TypeError, ValueError) as error:
                 raise DataError(f"{path}:{line}: bad claim: {error}") from None
             claims.append(claim)
@@ -133,6 +60,11 @@ def load_claims(path: Path | None = None) -> list[Claim]:
 def printed_values(measure: str) -> dict[str, str]:
     """Return the paper's value of a measure, as printed, by the paper's data set."""
     return {c.paper_dataset: c.paper for c in load_claims() if c.measure == measure}
+
+
+def printed_by_claim() -> dict[str, str]:
+    """Return the paper's value of every claim, as printed."""
+    return {c.claim: c.paper for c in load_claims()}
 
 
 def verdict(claim: Claim, value: float, *, stand_in: bool) -> str:
@@ -164,6 +96,7 @@ def evaluate(
     runs: pd.DataFrame,
     requests: pd.DataFrame,
     roles: Sequence[Role],
+    experiments: Mapping[str, pd.DataFrame] | None = None,
 ) -> pd.DataFrame:
     """Compute every claim on every data set that is, or stands in for, the claim's data set.
 
@@ -171,6 +104,8 @@ def evaluate(
         runs: rows of all data sets.
         requests: rows of all data sets.
         roles: the data sets that have rows.
+        experiments: rows of all data sets by the experiment's name; claims on figures that are
+            missing here have no data.
 
     Returns:
         One row per claim and data set; claims without data have one row that says so.
@@ -183,33 +118,57 @@ def evaluate(
     }
     rows = []
     for claim in claims:
-        fixed = {
-            "claim": claim.claim,
-            "figure": claim.figure,
-            "text": claim.text,
-            "paper": claim.paper,
-            "unit": claim.unit,
-        }
-        suitable = [role for role in roles if role.paper_dataset == claim.paper_dataset]
-        for role in suitable:
-            measure, baseline = MEASURES[claim.measure]
-            measured = measure(results[role.dataset], baseline)
-            own_code = "" if role.stand_in else _reference_note(claim, measured.value)
-            rows.append(
-                fixed
-                | {
-                    "ours": f"{measured.value:.{_decimals(claim.paper)}f}",
-                    "ours_exact": repr(measured.exact),
-                    "reference_code": own_code,
-                    "data": role.label,
-                    "verdict": verdict(claim, measured.value, stand_in=role.stand_in),
-                }
-            )
-        if not suitable:
+        measure = MEASURES[claim.measure]
+        if measure.needs == FORMULAS:
+            rows.append(_row(claim, measure.compute(claim.at), FORMULAS, stand_in=False))
+            continue
+        found = 0
+        for role in roles:
+            source: Any = results[role.dataset]
+            if measure.needs == FIGURE:
+                source = _experiment(experiments or {}, claim.figure, role.dataset)
+            if role.paper_dataset == claim.paper_dataset and source is not None:
+                value = measure.compute(source, claim.at)
+                rows.append(_row(claim, value, role.label, stand_in=role.stand_in))
+                found += 1
+        if not found:
             nothing = {"ours": "", "ours_exact": "", "reference_code": ""}
             data = f"none for {PAPER_DATASETS[claim.paper_dataset]}"
-            rows.append(fixed | nothing | {"data": data, "verdict": NO_DATA})
+            rows.append(_printed(claim) | nothing | {"data": data, "verdict": NO_DATA})
     return pd.DataFrame(rows)
+
+
+def _experiment(
+    experiments: Mapping[str, pd.DataFrame], figure: str, dataset: str
+) -> pd.DataFrame | None:
+    """Return the rows of the figure's experiment on a data set; panels a and b may share one."""
+    for name in (f"fig{figure}", f"fig{figure.rstrip('ab')}"):
+        if name in experiments:
+            rows = experiments[name]
+            own = rows[rows["dataset"] == dataset]
+            return None if own.empty else own
+    return None
+
+
+def _printed(claim: Claim) -> dict[str, str]:
+    return {
+        "claim": claim.claim,
+        "figure": claim.figure,
+        "text": claim.text,
+        "paper": claim.paper,
+        "unit": claim.unit,
+    }
+
+
+def _row(claim: Claim, value: Measured | float, data: str, *, stand_in: bool) -> dict[str, str]:
+    measured = value if isinstance(value, Measured) else Measured(value, value)
+    return _printed(claim) | {
+        "ours": f"{measured.value:.{_decimals(claim.paper)}f}",
+        "ours_exact": repr(measured.exact),
+        "reference_code": "" if stand_in else _reference_note(claim, measured.value),
+        "data": data,
+        "verdict": verdict(claim, measured.value, stand_in=stand_in),
+    }
 
 
 def _reference_note(claim: Claim, value: float) -> str:

@@ -4,6 +4,7 @@ from collections.abc import Iterator
 
 import pandas as pd
 
+from marconi_core.policies import POLICIES
 from marconi_core.report.metrics import CONFIGURATION, PAPER_DECIMALS, hit_rates, relative_gains
 
 PAPER_POLICIES = ("vllm_plus", "sglang_plus", "marconi")
@@ -18,6 +19,7 @@ def findings(runs: pd.DataFrame) -> Iterator[str]:
     rates = hit_rates(runs, PAPER_POLICIES)
     yield _alphas(runs)
     yield _mean_rates(runs, rates)
+    yield from _other_policies(runs)
     yield _worst_configuration(runs, rates)
     yield _left_out(rates)
     yield from _over_capacity(runs)
@@ -49,6 +51,18 @@ def _mean_rates(runs: pd.DataFrame, rates: pd.DataFrame) -> str:
             f"of each configuration: {best_each:.2f} %"
         )
     return text + "."
+
+
+def _other_policies(runs: pd.DataFrame) -> Iterator[str]:
+    others = [
+        policy
+        for policy in POLICIES.values()
+        if policy.name not in PAPER_POLICIES and policy.alpha != "static"
+    ]
+    means = 100 * runs.groupby("policy")["token_hit_rate"].mean()
+    listed = [f"{one.label} {means[one.name]:.2f} %" for one in others if one.name in means]
+    if listed:
+        yield f"Policies that the paper does not have: {', '.join(listed)}."
 
 
 def _worst_configuration(runs: pd.DataFrame, rates: pd.DataFrame) -> str:

@@ -7,6 +7,7 @@ its logs had rounded to two decimals; `decimals=2` does the same, exact values c
 
 from collections.abc import Iterable
 from os import PathLike
+from pathlib import Path
 
 import numpy as np
 import pandas as pd
@@ -29,6 +30,14 @@ def read_tables(paths: Iterable[str | PathLike[str]]) -> pd.DataFrame:
     if not frames:
         raise DataError("no result tables: no data set of the configuration could be had")
     return pd.concat(frames, ignore_index=True)
+
+
+def read_by_folder(paths: Iterable[str | PathLike[str]]) -> dict[str, pd.DataFrame]:
+    """Return the rows of parquet tables, those in one folder as one frame, by the folder's name."""
+    by_folder: dict[str, list[str | PathLike[str]]] = {}
+    for path in paths:
+        by_folder.setdefault(Path(path).parent.name, []).append(path)
+    return {name: read_tables(files) for name, files in by_folder.items()}
 
 
 def hit_rates(

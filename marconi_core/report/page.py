@@ -21,7 +21,7 @@ COLUMNS = {
 }
 
 HTML_HEAD = """<!doctype html>
-<html lang="en"><meta charset="utf-8"><title>Claims</title>
+<html lang="en"><meta charset="utf-8"><title>{title}</title>
 <style>
 body { font: 15px/1.4 sans-serif; max-width: 75em; margin: 2em auto; padding: 0 1em }
 table { border-collapse: collapse } th, td { padding: .25em .6em; text-align: left }
@@ -92,9 +92,10 @@ def _markdown_lines(section: Section) -> Iterator[str]:
         yield ""
 
 
-def to_html(sections: Sequence[Section]) -> str:
+def to_html(sections: Sequence[Section], title: str = "Claims") -> str:
     """Return the page as one HTML file, for the report."""
-    return HTML_HEAD + "\n".join(map(_html, sections)) + "\n"
+    head = HTML_HEAD.replace("{title}", escape(title))
+    return head + "\n".join(map(_html, sections)) + "\n"
 
 
 def _html(section: Section) -> str:

@@ -25,21 +25,26 @@ def load_trace(config: Config, name: str, path: str | os.PathLike[str]) -> Trace
 
 def grid(config: Config, name: str) -> dict[str, Any]:
     """Return what `marconi_core.sim.sweep` is asked for on a trace, as plain keyword arguments."""
-    spec = config.trace(name)
-    dataset = config.datasets[spec.dataset]
-    agents = spec.arrivals if isinstance(spec.arrivals, PoissonArrivals) else None
+    dataset = config.datasets[config.trace(name).dataset]
     return {
         "capacities": list(dataset.capacities_bytes),
         "policies": list(config.policies),
         "alphas": list(config.alphas),
         "bootstrap_multiplier": dataset.bootstrap_multiplier,
         "model_name": config.model,
-        "labels": {
-            "dataset": spec.dataset,
-            "trace": spec.name,
-            "sps": spec.arrivals.sessions_per_second,
-            "art": agents.mean_response_time if agents else float("nan"),
-            "sessions": dataset.sessions,
-            "seed": agents.seed if agents else float("nan"),
-        },
+        "labels": labels(config, name),
+    }
+
+
+def labels(config: Config, name: str) -> dict[str, Any]:
+    """Return what result rows say of a trace."""
+    spec = config.trace(name)
+    agents = spec.arrivals if isinstance(spec.arrivals, PoissonArrivals) else None
+    return {
+        "dataset": spec.dataset,
+        "trace": spec.name,
+        "sps": spec.arrivals.sessions_per_second,
+        "art": agents.mean_response_time if agents else float("nan"),
+        "sessions": config.datasets[spec.dataset].sessions,
+        "seed": agents.seed if agents else float("nan"),
     }

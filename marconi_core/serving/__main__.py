@@ -9,7 +9,7 @@ import json
 import logging
 import sys
 import time
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 from pathlib import Path
 
 from marconi_core.errors import MarconiError
@@ -38,6 +38,13 @@ def _parser() -> argparse.ArgumentParser:
     pack.add_argument("--sglang", default="0.5.16", metavar="VERSION")
     pack.add_argument("--wheels", type=Path, help="folder of wheels (default: BUNDLE/wheels)")
     pack.add_argument("--kernels", type=Path, help="archive made by keep-kernels")
+    pack.add_argument("--plugin", type=Path, help="sglang_patch, for --enable-marconi")
+
+    build = commands.add_parser("build", help="build the wheels of a server with Marconi")
+    build.set_defaults(run=_build)
+    build.add_argument("output", type=Path, metavar="FOLDER", help="wheels and manifest go here")
+    build.add_argument("--sglang", default="0.5.16", metavar="VERSION")
+    build.add_argument("--wheel", type=Path, help="SGLang's wheel (default: fetched with pip)")
 
     unpack = commands.add_parser("unpack", help="unpack a bundle on the GPU node")
     unpack.set_defaults(run=_unpack)
@@ -49,6 +56,14 @@ def _parser() -> argparse.ArgumentParser:
     keep.set_defaults(run=_keep_kernels)
     keep.add_argument("archive", type=Path, help="file to write, .tar.xz")
     keep.add_argument("--kernels", type=Path, required=True, help="folder of compiled kernels")
+
+    weights = commands.add_parser("random-weights", help="write a model whose states remember")
+    weights.set_defaults(run=_random_weights)
+    weights.add_argument("folder", type=Path, help="folder to make: 2 bytes a parameter")
+    weights.add_argument(
+        "--model", required=True, help="name in resources/models, or a config.json"
+    )
+    weights.add_argument("--seed", type=int, default=1)
 
     serve = commands.add_parser("serve", help="run a server until Ctrl-C")
     serve.set_defaults(run=_serve)
@@ -72,9 +87,9 @@ def _parser() -> argparse.ArgumentParser:
     parity.set_defaults(run=_parity)
     parity.add_argument("--trace", type=Path, required=True, help="a compiled trace (.npz)")
     parity.add_argument("--requests", type=int, default=1000, help="of the trace, from its start")
+    parity.add_argument("--deadline", type=float, metavar="S", help="seconds for the requests")
     parity.add_argument("--states", type=int, required=True, help="SSM states in the pool")
     parity.add_argument("--tokens", type=int, required=True, help="tokens in the KV pool")
-    parity.add_argument("--alpha", type=float, help="with Marconi at this alpha; stock without")
     parity.add_argument(
         "--output",
         type=Path,
@@ -83,7 +98,42 @@ def _parser() -> argparse.ArgumentParser:
         help="a .csv file; a .json goes beside",
     )
 
-    for command in (serve, smoke, ttft, parity):
+    replay = commands.add_parser("replay", help="replay traces, time every request")
+    replay.set_defaults(run=_replay)
+    replay.add_argument(
+        "--trace", type=Path, nargs="+", required=True, help="compiled traces (.npz)"
+    )
+    replay.add_argument(
+        "--output", type=Path, required=True, metavar="FOLDER", help="TRACE.csv and .json go here"
+    )
+    replay.add_argument("--repeats", type=int, help="replays of each trace: TRACE-1.csv and so on")
+    replay.add_argument("--speed", type=float, help="arrivals so many times faster; none: ignored")
+    replay.add_argument("--concurrency", type=int, help="requests in flight at most")
+    replay.add_argument(
+        "--loop", choices=("closed", "open"), help="whether a turn waits for the last"
+    )
+    replay.add_argument("--outputs", choices=("substituted", "forced"), help="see docs/gpu.md")
+    replay.add_argument("--requests", type=int, help="of each trace, from its start")
+    replay.add_argument("--warmup", type=int, help="requests sent before, not recorded")
+    replay.add_argument("--timeout-s", type=float, help="longest silence in a request")
+
+    outputs = commands.add_parser(
+        "outputs", help="what the model computes, from the cache and cold"
+    )
+    outputs.set_defaults(run=_outputs)
+    outputs.add_argument(
+        "--output", type=Path, required=True, metavar="FOLDER", help="VARIANT.csv and .json go here"
+    )
+    outputs.add_argument("--families", type=int, help="shared prefixes, three hits each")
+    outputs.add_argument("--in-flight", type=int, nargs="+", help="requests at a time")
+
+    bench = commands.add_parser("bench", help="SGLang's load generator, as a sanity check")
+    bench.set_defaults(run=_bench)
+    bench.add_argument("--output", type=Path, required=True, metavar="FILE", help="a JSON file")
+    bench.add_argument("--groups", type=int, help="shared prefixes")
+    bench.add_argument("--prompts", type=int, help="prompts of each")
+
+    for command in (serve, smoke, ttft, parity, replay, bench, outputs):
         command.add_argument("--variant", required=True, help="see marconi_core/serving/spec.py")
         command.add_argument(
             "--model", required=True, help="folder with config.json, or a hub name"
@@ -101,7 +151,20 @@ def _parser() -> argparse.ArgumentParser:
 def _pack(options: argparse.Namespace) -> None:
     from marconi_core.serving.bundle import pack
 
-    pack(options.bundle, sglang=options.sglang, wheels=options.wheels, kernels=options.kernels)
+    pack(
+        options.bundle,
+        sglang=options.sglang,
+        wheels=options.wheels,
+        kernels=options.kernels,
+        plugin=options.plugin,
+    )
+
+
+def _build(options: argparse.Namespace) -> None:
+    from marconi_core.serving.build import build
+
+    manifest = build(options.sglang, options.output, wheel=options.wheel)
+    print("\n".join(str(options.output / name) for name in manifest["wheels"]))
 
 
 def _unpack(options: argparse.Namespace) -> None:
@@ -118,25 +181,45 @@ def _keep_kernels(options: argparse.Namespace) -> None:
     keep_kernels(options.kernels, options.archive)
 
 
-def _running(options: argparse.Namespace, port: int | None = None):  # type: ignore[no-untyped-def]
-    """Return the spec, the runtime and the server's context manager."""
+def _spec(options: argparse.Namespace, fixed: Mapping[str, object] = {}):  # type: ignore[no-untyped-def]
+    """Return the server that is asked for; `fixed` are fields that the command decides."""
     from marconi_core.serving.errors import ServingError
-    from marconi_core.serving.server import running
-    from marconi_core.serving.spec import Runtime, ServerSpec
+    from marconi_core.serving.spec import ServerSpec
 
-    fields = {"variant": options.variant, "model": options.model}
+    fields = {"variant": options.variant, "model": options.model, **fixed}
     for pair in options.set:
         key, equals, value = pair.partition("=")
         if not equals:
             raise ServingError(f"--set {pair}: write FIELD=VALUE")
         fields[key] = value.split() if key == "extra_flags" else value
+    return ServerSpec.of(fields)
+
+
+def _random_weights(options: argparse.Namespace) -> None:
+    from marconi_core.assets import resource
+    from marconi_core.serving.errors import ServingError
+    from marconi_core.serving.weights import write_random_weights
+
+    named = resource(f"models/{options.model}.json")
+    source = named if named.is_file() else Path(options.model)
+    if not source.is_file():
+        raise ServingError(f"{options.model} is no name in resources/models and no config.json")
+    write_random_weights(source, options.folder, options.seed)
+
+
+def _running(options: argparse.Namespace, fixed: Mapping[str, object] = {}):  # type: ignore[no-untyped-def]
+    """Return the runtime and the server's context manager; see `_spec`."""
+    from marconi_core.serving.server import running
+    from marconi_core.serving.spec import Runtime
+
     runtime = Runtime(site=options.site, kernels=options.kernels)
-    server = running(ServerSpec.of(fields), options.log, runtime=runtime, port=port)
+    port = getattr(options, "port", None)
+    server = running(_spec(options, fixed), options.log, runtime=runtime, port=port)
     return runtime, server
 
 
 def _serve(options: argparse.Namespace) -> None:
-    _, starting = _running(options, options.port)
+    _, starting = _running(options)
     with starting as server:
         print(f"{server.spec.label}: {server.client.url} (Ctrl-C ends it)", flush=True)
         while not server.process.ended(within_s=3600):
@@ -161,28 +244,95 @@ def _checklist(server, runtime, output: Path) -> int:  # type: ignore[no-untyped
 
 
 def _parity(options: argparse.Namespace) -> int:
-    """One request at a time under `no_buffer`, which is what the simulator predicts exactly."""
-    from marconi_core.models import load_hybrid_model
-    from marconi_core.serving.parity import PREFILL_CHUNK, compare, server_fields
+    """One request at a time, which is what the simulator predicts exactly."""
+    from marconi_core.serving.parity import compare, predicted_cache, server_fields
     from marconi_core.serving.provenance import provenance, write_json
     from marconi_core.serving.ttft import record
-    from marconi_core.sim.server import STOCK, PoolSizes, ServerSimulator, marconi
+    from marconi_core.sim.server import PoolSizes
     from marconi_core.traces.trace import Trace
 
-    options.set = [*options.set, *server_fields(options.states, options.tokens, options.alpha)]
-    policy = STOCK if options.alpha is None else marconi(options.alpha)
-    runtime, starting = _running(options)
+    runtime, starting = _running(options, server_fields(options.states, options.tokens))
     with starting as server:
         pools = PoolSizes(server.client.info().kv_tokens, options.states)
-        costs = load_hybrid_model(options.model)
-        simulator = ServerSimulator(pools, policy, costs, PREFILL_CHUNK)
+        predicted = predicted_cache(server.spec, pools)
         trace = Trace.load(options.trace)
-        rows = record(compare(server.client, simulator, trace, options.requests), options.output)
+        described = {**provenance(server, runtime), "trace": trace.digest(), "requests": 0}
+        description = options.output.with_suffix(".json")
+        write_json(description, described)  # a run that is killed must not look complete
+        compared = compare(server.client, predicted, trace, options.requests, options.deadline)
+        rows = record(compared, options.output)
         differing = sum(row.predicted_tokens != row.cached_tokens for row in rows)
-        described = {**provenance(server, runtime), "requests": len(rows), "differing": differing}
-        write_json(options.output.with_suffix(".json"), described)
+        write_json(description, {**described, "requests": len(rows), "differing": differing})
     print(f"{len(rows)} requests, {differing} differ")
     return int(differing > 0)
+
+
+def _replay(options: argparse.Namespace) -> None:
+    from marconi_core.replay.options import ReplayOptions
+    from marconi_core.replay.recording import is_complete, outputs, record_replay, replayed
+    from marconi_core.replay.summary import render, summarize
+    from marconi_core.serving.provenance import provenance
+    from marconi_core.traces.trace import Trace
+
+    given = {name: getattr(options, name) for name in ReplayOptions.model_fields}
+    how = ReplayOptions.of({name: value for name, value in given.items() if value is not None})
+    spec = _spec(options, how.server_fields)
+    traces = {path: Trace.load(path) for path in options.trace}
+    pending = [
+        (trace, output)
+        for path, trace in traces.items()
+        for output in outputs(options.output, path.stem, options.repeats)
+        if not is_complete(output, {"spec": spec.model_dump(), **replayed(trace, how)})
+    ]
+    if not pending:
+        print("replayed already")
+        return
+    # an alpha once tuned outlives an emptied cache
+    for group in [[one] for one in pending] if spec.tuned else [pending]:
+        runtime, starting = _running(options, how.server_fields)
+        with starting as server:
+            described = provenance(server, runtime)
+            for trace, output in group:
+                rows = record_replay(
+                    trace, server.client, how, output, described,
+                    after=lambda: {"marconi": server.client.info().settings.get("marconi")},
+                )  # fmt: skip
+                print(f"{output}: {spec.label}\n{render(summarize(rows))}", flush=True)
+
+
+def _bench(options: argparse.Namespace) -> None:
+    from marconi_core.serving.bench import Load, bench_serving
+    from marconi_core.serving.provenance import provenance, write_json
+
+    given = {"groups": options.groups, "prompts": options.prompts}
+    load = Load(**{key: value for key, value in given.items() if value is not None})
+    runtime, starting = _running(options)
+    with starting as server:
+        report = options.output.with_suffix(".sglang.jsonl")
+        results = bench_serving(server, runtime, load, report)
+        described = {**provenance(server, runtime), "load": load.model_dump(), "results": results}
+        write_json(options.output, described)
+    print(json.dumps(results, indent=1))
+
+
+def _outputs(options: argparse.Namespace) -> int:
+    from marconi_core.serving.outputs import Plan, compare, table, wrong
+    from marconi_core.serving.provenance import provenance, write_json
+    from marconi_core.serving.ttft import record
+
+    given = {"families": options.families, "in_flight": options.in_flight}
+    plan = Plan(**{key: value for key, value in given.items() if value is not None})
+    runtime, starting = _running(options)
+    with starting as server:
+        described = {**provenance(server, runtime), "plan": plan.model_dump()}
+        described |= {"requests_planned": plan.requests, "requests": 0}
+        description = options.output / f"{options.variant}.json"
+        write_json(description, described)  # a run that is killed must not look complete
+        rows = record(compare(server.client, plan), options.output / f"{options.variant}.csv")
+        described |= {"requests": len(rows), "wrong": wrong(rows)}
+        write_json(description, described)
+    print(f"{table(rows)}\n{described['wrong']} hits look wrong")
+    return int(described["wrong"] > 0)
 
 
 def _ttft(options: argparse.Namespace) -> int:

@@ -72,6 +72,7 @@ def pack(
     sglang: str = "0.5.16",
     wheels: Path | None = None,
     kernels: Path | None = None,
+    plugin: Path | None = None,
 ) -> None:
     """Make a bundle, on a machine with a package index.
 
@@ -81,6 +82,7 @@ def pack(
         wheels: folder of wheels, completed by downloads; ``wheels`` in `folder` by default. It need
             not travel.
         kernels: archive made by `keep_kernels` with the same pins on the same kind of GPU.
+        plugin: folder of a plug-in's project (``sglang_patch``), which travels too.
 
     Raises:
         BundleError: a wheel cannot be had or is not the pinned one.
@@ -97,6 +99,9 @@ def pack(
         site = Path(scratch)
         for wheel in files:
             _extract(wheel, site, description["leave_out"])
+        if plugin is not None:
+            with tempfile.TemporaryDirectory(dir=folder) as built:
+                _extract(_built(plugin, Path(built)), site, [])
         shutil.copytree(
             source / "stubs", site, dirs_exist_ok=True, ignore=lambda *_: {"__pycache__"}
         )
@@ -213,6 +218,20 @@ def _download(requirements: Path, folder: Path, description: dict[str, Any]) -> 
             f"{requirements}: not all wheels can be downloaded ({reason}); check the package index, "
             f"or put the wheels into {folder}"
         )
+
+
+def _built(project: Path, folder: Path) -> Path:
+    """Return the wheel of a project, built into a folder."""
+    if not (project / "pyproject.toml").is_file():
+        raise BundleError(f"{project} has no pyproject.toml; name the folder of the plug-in")
+    command = [sys.executable, "-m", "pip", "wheel", "--no-deps", "--quiet"]
+    done = subprocess.run(
+        [*command, "--wheel-dir", str(folder), str(project.resolve())],
+        stdout=subprocess.PIPE, stderr=subprocess.STDOUT, text=True,
+    )  # fmt: skip
+    if done.returncode != 0:
+        raise BundleError(f"{project} cannot be built:\n{done.stdout.strip()}")
+    return next(folder.glob("*.whl"))
 
 
 def _extract(wheel: Path, site: Path, leave_out: list[str]) -> None:

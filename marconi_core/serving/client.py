@@ -30,6 +30,8 @@ class Reply(NamedTuple):
         cached_tokens: those of the prompt that were not computed.
         output_ids: tokens that came back; empty if the server has a tokenizer and sends text.
         output_tokens: their number, as the server counts.
+        logprobs: log probabilities of the tokens asked for (`token_ids_logprob`), before the first
+            output token was chosen; empty if none were.
     """
 
     ttft_s: float
@@ -38,6 +40,7 @@ class Reply(NamedTuple):
     cached_tokens: int
     output_ids: tuple[int, ...]
     output_tokens: int
+    logprobs: tuple[float, ...] = ()
 
 
 class Sample(NamedTuple):
@@ -201,6 +204,9 @@ class Client:
                 cached_tokens=meta["cached_tokens"],
                 output_ids=tuple(last.get("output_ids") or ()),
                 output_tokens=meta["completion_tokens"],
+                logprobs=tuple(
+                    value for value, *_ in (meta.get("output_token_ids_logprobs") or [()])[0]
+                ),
             )
         except KeyError as error:
             raise self._error("/generate", f"the reply lacks {error}") from None

@@ -11,7 +11,7 @@ from marconi_core.provenance import code_digest
 from marconi_core.serving.errors import ServingError
 from marconi_core.serving.memory import pool_memory
 from marconi_core.serving.server import Server
-from marconi_core.serving.spec import Runtime
+from marconi_core.serving.spec import Runtime, ServerSpec
 
 PACKAGES = (
     "sglang", "sglang-kernel", "flashinfer-python", "torch", "triton", "transformers", "tokenizers",
@@ -77,7 +77,7 @@ def provenance(server: Server, runtime: Runtime) -> dict[str, Any]:
     memory = pool_memory(server.process.log.read_text(errors="replace"))
     return {
         "label": server.spec.label,
-        "weights": "random" if server.spec.weights == "dummy" else "real",
+        "weights": _weights(server.spec),
         "date": datetime.datetime.now(datetime.UTC).isoformat(timespec="seconds"),
         "devices": devices(),
         "versions": server_versions(runtime.environment(server.spec), runtime.python),
@@ -97,6 +97,12 @@ def provenance(server: Server, runtime: Runtime) -> dict[str, Any]:
         },
         "settings": {key: server.info.settings.get(key) for key in SETTINGS},
     }
+
+
+def _weights(spec: ServerSpec) -> str:
+    if spec.server == "simulated":
+        return "none"
+    return "random" if spec.random_weights else "real"
 
 
 def write_json(path: Path, content: object) -> None:

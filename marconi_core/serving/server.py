@@ -150,8 +150,9 @@ def running(
 ) -> Iterator[Server]:
     """Start a server, wait until it is healthy, yield it, stop it.
 
-    It has the GPU to itself (see `lease`). When the block is left, by an exception or Ctrl-C too, the
-    server and all its processes are gone; if this process is killed they end by themselves.
+    It has the GPU to itself (see `lease`; a simulated one needs none). When the block is left, by an
+    exception or Ctrl-C too, the server and all its processes are gone; if this process is killed they
+    end by themselves.
 
     Args:
         spec: the server.
@@ -174,8 +175,9 @@ def running(
         raise ServingError(f"site: {runtime.site} is no folder; unpack the bundle first")
     port = _free_port() if port is None else _checked_port(port)
     holder = f"process {os.getpid()} ({spec.label}, port {port})"
+    devices = gpus(spec.tensor_parallel) if spec.server == "sglang" else ()
     with (
-        leased(gpus(spec.tensor_parallel), holder) as held,
+        leased(devices, holder) as held,
         with_local_files(spec) as placed,
     ):
         command = runtime.command(placed, port)

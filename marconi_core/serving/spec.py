@@ -13,14 +13,26 @@ from pydantic import (
     BaseModel,
     ConfigDict,
     Field,
+    NonNegativeFloat,
     PositiveInt,
     ValidationError,
     field_validator,
     model_validator,
 )
 
+import marconi_core
 from marconi_core.assets import resource
 from marconi_core.serving.errors import ServingError
+from marconi_core.serving.weights import are_random
+
+CHECKOUT = Path(marconi_core.__file__).parents[1]
+"""Folder that this package is imported from."""
+
+LAUNCHERS = {
+    "sglang": "sglang.launch_server",
+    "simulated": "marconi_core.serving.simulated",
+}
+"""Modules that start a server; they take the same command line."""
 
 NAME = re.compile(r"\w+")  # "nemotron_h_8b"
 HUB_NAME = re.compile(r"[\w-]+/[\w.-]+")  # "nvidia/Nemotron-H-8B-Base-8K"
@@ -43,17 +55,44 @@ class Variant(NamedTuple):
     source: str = "default"
     reuses: bool = True
 
+    @property
+    def is_marconi(self) -> bool:
+        """Whether the plug-in serves it."""
+        return "--enable-marconi" in self.flags
 
-VARIANTS: dict[str, Variant] = {
-    "no_cache": Variant(("--disable-radix-cache",), "ChunkCache", reuses=False),
+
+STRATEGIES = {
     # a state where a prefill chunk, a prompt or a request ends; SGLang refuses it with overlap
-    "no_buffer": Variant(
-        ("--mamba-radix-cache-strategy", "no_buffer", "--disable-overlap-schedule"),
-        "UnifiedRadixCache",
-    ),
+    "no_buffer": ("--mamba-radix-cache-strategy", "no_buffer", "--disable-overlap-schedule"),
     # SGLang's default for Nemotron-H: states at multiples of the model's chunk, overlap on
-    "extra_buffer": Variant(("--mamba-radix-cache-strategy", "extra_buffer"), "UnifiedRadixCache"),
+    "extra_buffer": ("--mamba-radix-cache-strategy", "extra_buffer"),
 }
+
+PLUGIN = {
+    "admission_only": ("--marconi-admission-only",),
+    "marconi": (),
+    "seglen": ("--marconi-eviction-policy", "seglen"),
+}
+"""Flags that select what the plug-in does (`sglang_patch/marconi_sglang/settings.py`)."""
+
+
+def _variants() -> dict[str, Variant]:
+    """Every way of keeping prefixes: none; SGLang's own; the plug-in's, with overlap and without."""
+    variants = {"no_cache": Variant(("--disable-radix-cache",), "ChunkCache", reuses=False)}
+    for strategy, flags in STRATEGIES.items():
+        variants[strategy] = Variant(flags, "UnifiedRadixCache")
+    for policy, selected in PLUGIN.items():
+        for strategy, flags in STRATEGIES.items():
+            name = policy if strategy == "extra_buffer" else f"{policy}_{strategy}"
+            variants[name] = Variant(
+                (*flags, "--enable-marconi", *selected),
+                "MarconiRadixCache",
+                "registered('marconi')",
+            )
+    return variants
+
+
+VARIANTS: dict[str, Variant] = _variants()
 
 
 class ServerSpec(BaseModel):
@@ -65,8 +104,14 @@ class ServerSpec(BaseModel):
 
     model_config = ConfigDict(extra="forbid", frozen=True)
 
+    server: Literal["sglang", "simulated"] = Field(
+        "sglang", description="simulated: no GPU, no measurement; see `serving.simulated`"
+    )
     sglang: str = Field("0.5.16", description="version that must answer")
     variant: str = Field(description="a key of `VARIANTS`")
+    alpha: NonNegativeFloat | None = Field(
+        None, description="weight of FLOP efficiency in the plug-in's eviction; None: tuned online"
+    )
     model: str = Field(
         description="folder with config.json and weights; a name on the hub; for random weights also "
         "a name of `resources/models` or a JSON file of that kind"
@@ -95,6 +140,7 @@ class ServerSpec(BaseModel):
     )
     prefill_graphs: bool = Field(False, description="capture prefill too: minutes at the start")
     metrics: bool = Field(True, description="serve /metrics")
+    forced_outputs: bool = Field(False, description="let requests choose their own output tokens")
     extra_flags: tuple[str, ...] = Field((), description="more flags of SGLang, one word each")
 
     @field_validator("variant")
@@ -110,6 +156,14 @@ class ServerSpec(BaseModel):
         if size is not None and size != -1 and size < 1:
             raise ValueError("must be at least 1, or -1 for whole prompts")
         return size
+
+    @model_validator(mode="after")
+    def _alpha_is_used(self) -> Self:
+        if self.alpha is not None and not (
+            VARIANTS[self.variant].is_marconi and "admission_only" not in self.variant
+        ):
+            raise ValueError(f"alpha: {self.variant} has no FLOP-aware eviction; leave alpha out")
+        return self
 
     @model_validator(mode="after")
     def _extra_flags_are_extra(self) -> Self:
@@ -136,10 +190,26 @@ class ServerSpec(BaseModel):
             raise ServingError("; ".join(problems)) from None
 
     @property
+    def tuned(self) -> bool:
+        """Whether alpha is tuned online."""
+        variant = VARIANTS[self.variant]
+        evicts = variant.is_marconi and "--marconi-admission-only" not in variant.flags
+        return evicts and self.alpha is None
+
+    @property
     def label(self) -> str:
         """What a caption must say of this server."""
-        weights = ", random weights" if self.weights == "dummy" else ""
-        return f"SGLang {self.sglang}, {self.served_name}, {self.variant}{weights}"
+        alpha = "" if self.alpha is None else f" at alpha {self.alpha:g}"
+        served = f"{self.served_name}, {self.variant}{alpha}"
+        if self.server == "simulated":
+            return f"simulated server, {served}"
+        weights = ", random weights" if self.random_weights else ""
+        return f"SGLang {self.sglang}, {served}{weights}"
+
+    @property
+    def random_weights(self) -> bool:
+        """Whether texts have no meaning."""
+        return self.weights == "dummy" or are_random(Path(self.model))
 
     @property
     def config_file(self) -> Path | None:
@@ -194,9 +264,10 @@ class ServerSpec(BaseModel):
         """Every flag that a field or the variant stands for, set or not."""
         fields = self.model_copy(
             update={
-                "extra_flags": (), "max_mamba_cache_size": 1, "max_total_tokens": 1,
+                "extra_flags": (), "alpha": 0.0, "max_mamba_cache_size": 1, "max_total_tokens": 1,
                 "max_running_requests": 1, "chunked_prefill_size": 1, "ssm_dtype": "float32",
                 "tokenizer": "-", "weights": "dummy", "metrics": True, "prefill_graphs": False,
+                "forced_outputs": True,
             }
         )  # fmt: skip
         words = fields.arguments(0)
@@ -224,12 +295,15 @@ class ServerSpec(BaseModel):
             words += ["--disable-prefill-cuda-graph"]
         if self.metrics:
             words += ["--enable-metrics"]
+        if self.forced_outputs:
+            words += ["--enable-custom-logit-processor"]
         for flag, value in (
             ("--max-mamba-cache-size", self.max_mamba_cache_size),
             ("--max-total-tokens", self.max_total_tokens),
             ("--max-running-requests", self.max_running_requests),
             ("--chunked-prefill-size", self.chunked_prefill_size),
             ("--mamba-ssm-dtype", self.ssm_dtype),
+            ("--marconi-eff-weight", self.alpha),
         ):
             if value is not None:
                 words += [flag, str(value)]
@@ -253,7 +327,7 @@ class Runtime:
 
     def command(self, spec: ServerSpec, port: int) -> list[str]:
         """Return the command that serves `spec` on a port of the loopback interface."""
-        return [str(self.python), "-m", "sglang.launch_server", *spec.arguments(port)]
+        return [str(self.python), "-m", LAUNCHERS[spec.server], *spec.arguments(port)]
 
     def environment(self, spec: ServerSpec, base: Mapping[str, str] = os.environ) -> dict[str, str]:
         """Return the environment variables of the server, on top of `base`."""
@@ -263,9 +337,9 @@ class Runtime:
         variables["SGLANG_ALLOW_OVERWRITE_LONGER_CONTEXT_LEN"] = "1"
         if not spec.needs_hub:
             variables["HF_HUB_OFFLINE"] = "1"
-        if self.site is not None:
-            paths = [str(self.site), base.get("PYTHONPATH", "")]
-            variables["PYTHONPATH"] = os.pathsep.join(filter(None, paths))
+        # the plug-in needs this package, which need not be installed on a GPU node
+        paths = [str(self.site or ""), base.get("PYTHONPATH", ""), str(CHECKOUT)]
+        variables["PYTHONPATH"] = os.pathsep.join(filter(None, paths))
         # kernels are compiled at first use by ninja, which may sit beside python only
         search = [str(self.python.parent), base.get("PATH", "")]
         variables["PATH"] = os.pathsep.join(filter(None, search))

@@ -1,10 +1,10 @@
-"""The paper's vLLM+ baseline: a cache of 32-token blocks, each with its own SSM state, under LRU.
+"""The paper's vLLM+ baseline: a cache of token blocks, each with its own SSM state, under LRU.
 
 Replayed on a compiled trace with every quirk of the paper's simulator, but not block by block. The
 full blocks that end on one union-tree edge form a run: every sequence that uses one of them uses
 all, so they share a timestamp, and since eviction takes the deepest first, what is cached of a run
 is always its upper part. A run is named by its union-tree node v; ``nodes + v`` names the tail, the
-block of less than 32 tokens with which a sequence that ends at v closes. Node 0 is the root.
+block of fewer tokens with which a sequence that ends at v closes. Node 0 is the root.
 """
 
 from collections.abc import Iterator
@@ -14,7 +14,7 @@ import numpy as np
 from numpy.typing import NDArray
 
 from marconi_core.jit import compiled
-from marconi_core.policies.flop_aware import kv_bytes, state_bytes
+from marconi_core.policies.flop_aware import Costs
 from marconi_core.sim.records import (
     ABSENT,
     SIBLING_FIELDS,
@@ -32,7 +32,7 @@ from marconi_core.sim.ring import unlink, use
 from marconi_core.traces.tree import ROOT, PrefixTree
 
 BLOCK = 32
-
+"""Tokens of a block in the paper's experiments, but for Figure 3."""
 
 NODE = np.dtype(
     [
@@ -59,26 +59,30 @@ def replay(
     in_node: Ints,
     out_node: Ints,
     requests: int,
-    geometry: Any,
+    costs: Costs,
     capacity: float,
+    block: int,
     log: bool,
 ) -> Any:
-    """Replay the first `requests` requests from an empty cache; see `radix.replay` for the result."""
+    """Replay the first `requests` requests from an empty cache; see `radix.replay` for the result.
+
+    Args:
+        block: tokens of a block.
+    """
     run_length = np.empty(len(tree), np.int64)
     for node in range(len(tree)):
-        run_length[node] = tree[node].depth // BLOCK - tree[tree[node].parent].depth // BLOCK
+        run_length[node] = tree[node].depth // block - tree[tree[node].parent].depth // block
     cache = _empty_cache(2 * len(tree))
     entries, levels = 0, 1
     for node in out_node[:requests]:
-        entries += tree[node].depth // BLOCK + 1
+        entries += tree[node].depth // block + 1
         levels = max(levels, tree[node].level + 1)
     evictions = empty_log(entries if log else 0)
     path = np.empty(levels, np.int32)
     skipped = np.zeros(requests, np.int64)
     evicted = np.zeros(requests, np.int32)
 
-    per_node = geometry.num_ssm_layers * state_bytes(geometry.d, geometry.n)
-    per_token = geometry.num_attn_layers * kv_bytes(geometry.d)
+    strict = costs.corrections.capacity
     blocks, tokens, clock = 0, 0, 0
     first_eviction, evict_calls, leaves, peak = 0, 0, 0, 0
 
@@ -87,37 +91,62 @@ def replay(
         end = tree[out_node[i]].level
 
         # The lookup of the prompt stamps a part of what the insertion's own lookup stamps next.
-        skipped[i], _, _ = _lookup(tree, cache, run_length, path, tree[in_node[i]].level)
+        prompt_end = tree[in_node[i]].level
+        skipped[i], _, _ = _lookup(tree, cache, run_length, path, prompt_end, block)
         clock += 3
-        _, hits, deepest = _lookup(tree, cache, run_length, path, end)
+        matched, hits, deepest = _lookup(tree, cache, run_length, path, end, block)
         _use_path(cache, path, deepest, clock)
         length = tree[path[end]].depth
-        new_tokens = length - BLOCK * (hits + 1)  # the reference counts the root as a block hit
-        need = new_tokens / BLOCK * per_node + per_token * new_tokens
-        excess = per_node * blocks + per_token * tokens + need - capacity
-        if excess > 0:
+        excess = (
+            _size(blocks, tokens, costs) + _need(length, matched, hits, block, costs) - capacity
+        )
+        fits = not strict or _need(length, 0, 0, block, costs) <= capacity
+        while fits and excess > 0:
             clock += 1
             evict_calls += 1
             if first_eviction == 0:
                 first_eviction = i + 1
-            gone, gone_tokens = _evict(
-                cache, excess, per_node, per_token, i + 1, evictions, leaves, log
-            )
+            gone, gone_tokens = _evict(cache, excess, costs, block, i + 1, evictions, leaves, log)
             blocks -= gone
             tokens -= gone_tokens
             leaves += gone
-            evicted[i] = gone
-        added, added_tokens = _insert(tree, cache, run_length, path, end, i)
-        if length % BLOCK > 0:
+            evicted[i] += gone
+            if not strict:
+                break
+            matched, hits, _ = _lookup(tree, cache, run_length, path, end, block)
+            need = _need(length, matched, hits, block, costs)
+            excess = _size(blocks, tokens, costs) + need - capacity
+            fits = excess <= 0 or gone > 0
+        if not fits:
+            continue
+        added, added_tokens = _insert(tree, cache, run_length, path, end, block, i)
+        if length % block > 0:
             use(cache, len(tree) + path[end], clock)
         _use_path(cache, path, end, clock)
         blocks += added
         tokens += added_tokens
-        peak = max(peak, per_node * blocks + per_token * tokens)
+        peak = max(peak, _size(blocks, tokens, costs))
 
     counters = np.array([clock, first_eviction, evict_calls, leaves, 0, peak])
     evictions = first_entries(evictions, leaves if log else 0)
     return skipped, evicted, counters, evictions, cache
+
+
+@compiled
+def _size(blocks: float, tokens: int, costs: Costs) -> float:
+    return costs.state_bytes * blocks + costs.kv_bytes * tokens
+
+
+@compiled
+def _need(length: int, matched: int, hits: int, block: int, costs: Costs) -> float:
+    """Return the bytes that the insertion of `length` tokens takes.
+
+    The reference counts the root as a block hit, so one block too few, and fractions of blocks.
+    """
+    if costs.corrections.capacity:
+        return _size(float((length + block - 1) // block - hits), length - matched, costs)
+    new_tokens = length - block * (hits + 1)
+    return _size(new_tokens / block, new_tokens, costs)
 
 
 @compiled
@@ -137,7 +166,12 @@ def _empty_cache(names: int) -> Records:
 
 @compiled
 def _lookup(
-    tree: Records, cache: Records, run_length: NDArray[np.int64], path: Ints, end: int
+    tree: Records,
+    cache: Records,
+    run_length: NDArray[np.int64],
+    path: Ints,
+    end: int,
+    block: int,
 ) -> tuple[int, int, int]:
     """Match the sequence that ends at ``path[end]``.
 
@@ -150,7 +184,7 @@ def _lookup(
         if cache[run].cached < run_length[run]:
             if cache[run].cached > 0:
                 hits += cache[run].cached
-                return hits * BLOCK, hits, level + 1
+                return hits * block, hits, level + 1
             break
         level += 1
         if run_length[run] > 0:
@@ -158,8 +192,8 @@ def _lookup(
             node = run
     tail, _ = _matching_tails(tree, cache, run_length, path, end, node)
     if tail != ABSENT:
-        return hits * BLOCK + cache[tail].cached, hits + 1, level
-    return hits * BLOCK, hits, level
+        return hits * block + cache[tail].cached, hits + 1, level
+    return hits * block, hits, level
 
 
 @compiled
@@ -198,6 +232,7 @@ def _insert(
     run_length: NDArray[np.int64],
     path: Ints,
     end: int,
+    block: int,
     rank: int,
 ) -> tuple[int, int]:
     """Insert the sequence that ends at ``path[end]``; return (blocks, tokens) added."""
@@ -213,10 +248,10 @@ def _insert(
             added_tokens -= filled
             _append(cache, parent, run, nodes, rank)
         added += run_length[run] - cache[run].cached
-        added_tokens += BLOCK * (run_length[run] - cache[run].cached)
+        added_tokens += block * (run_length[run] - cache[run].cached)
         cache[run].cached = run_length[run]
         parent = run
-    tail, tail_tokens = nodes + path[end], tree[path[end]].depth % BLOCK
+    tail, tail_tokens = nodes + path[end], tree[path[end]].depth % block
     if tail_tokens > 0 and cache[tail].cached == 0:
         filled = _make_room(tree, cache, run_length, path, end, parent)
         added += 1 - (filled > 0)
@@ -287,8 +322,8 @@ def _use_path(cache: Records, path: Ints, deepest: int, clock: int) -> None:
 def _evict(
     cache: Records,
     excess: float,
-    per_node: int,
-    per_token: int,
+    costs: Costs,
+    block: int,
     request: int,
     evictions: Any,
     logged: int,
@@ -296,11 +331,11 @@ def _evict(
 ) -> tuple[int, int]:
     """Evict the oldest blocks until `excess` bytes are freed; return (blocks, tokens) evicted."""
     nodes = len(cache) // 2
-    per_block = per_node + per_token * BLOCK
+    per_block = costs.state_bytes + costs.kv_bytes * block
     freed, gone, gone_tokens = 0, 0, 0
     while freed < excess and cache[ROOT].newer != ROOT:
         victim = cache[ROOT].newer
-        size, count = BLOCK, 1
+        size, count = block, 1
         if victim >= nodes:
             size = int(cache[victim].cached)
         else:
@@ -312,7 +347,7 @@ def _evict(
             evictions.request[logged + gone : logged + gone + count] = request
             evictions.tokens[logged + gone : logged + gone + count] = size
             evictions.timestamp[logged + gone : logged + gone + count] = cache[victim].timestamp
-        freed += count * (per_node + per_token * size)
+        freed += count * (costs.state_bytes + costs.kv_bytes * size)
         gone += count
         gone_tokens += count * size
         if victim >= nodes or count == cache[victim].cached:
@@ -322,7 +357,7 @@ def _evict(
     return gone, gone_tokens
 
 
-def cached_nodes(tree: PrefixTree, cache: Records) -> Iterator[CachedNode]:
+def cached_nodes(tree: PrefixTree, cache: Records, block: int) -> Iterator[CachedNode]:
     """Yield the cached blocks in preorder, children in the order of the reference's dicts."""
     nodes = len(tree)
     pending = [(int(cache[ROOT]["first_child"]), 1)]
@@ -332,15 +367,15 @@ def cached_nodes(tree: PrefixTree, cache: Records) -> Iterator[CachedNode]:
             continue
         entry = cache[name]
         node = name if name < nodes else name - nodes
-        start = int(tree.depth[tree.parent[node]]) // BLOCK * BLOCK
+        start = int(tree.depth[tree.parent[node]]) // block * block
         count = int(entry["cached"])
-        sizes = [BLOCK] * count
+        sizes = [block] * count
         if name >= nodes:
             start, sizes = int(tree.depth[node]) - count, [count]
         tokens = tree.sequence(node, start)
         for k, size in enumerate(sizes):
             children = int(entry["children"]) if k == len(sizes) - 1 else 1
-            block = tokens[k * BLOCK : k * BLOCK + size].tolist()
-            yield CachedNode(level + k, block, int(entry["timestamp"]), children)
+            edge = tokens[k * block : k * block + size].tolist()
+            yield CachedNode(level + k, edge, int(entry["timestamp"]), children)
         pending.append((int(entry["next_sibling"]), level))
         pending.append((int(entry["first_child"]), level + len(sizes)))

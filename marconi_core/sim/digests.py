@@ -9,15 +9,16 @@ import json
 from collections.abc import Iterator
 from typing import Any
 
-from marconi_core.sim import blocks, radix
+from marconi_core.sim import blocks, radix_tree
 from marconi_core.sim.records import INTERNAL, CachedNode
 from marconi_core.sim.simulation import Simulation
 
 
 def cached_nodes(simulation: Simulation) -> Iterator[CachedNode]:
     """Yield the final cache in preorder, children in the order of the reference's dicts."""
-    kernel = blocks if simulation.policy.admission == "blocks" else radix
-    return kernel.cached_nodes(simulation.trace.tree, simulation.cached)
+    if simulation.policy.admission == "blocks":
+        return blocks.cached_nodes(simulation.tree, simulation.cached, simulation.block)
+    return radix_tree.cached_nodes(simulation.tree, simulation.cached)
 
 
 def summary(simulation: Simulation, trace_name: str, trace_sha256: str) -> dict[str, Any]:

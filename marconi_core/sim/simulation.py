@@ -1,24 +1,37 @@
-"""One simulation in `paper` mode: a trace, a policy, a capacity, and what came of it."""
+"""One simulation: a trace, a policy, a capacity, and what came of it."""
 
 from collections.abc import Sequence
 from dataclasses import dataclass
-from functools import cached_property
-from typing import Any
+from functools import cached_property, lru_cache
+from typing import Any, NamedTuple
 
 import numpy as np
+from numba import types
 from numpy.typing import NDArray
 
 from marconi_core.errors import ModelError, PolicyError
+from marconi_core.jit import compiled_pointer
 from marconi_core.models import flops
 from marconi_core.models.paper import FlopsSaved, Geometry, flops_saved
 from marconi_core.policies import POLICIES, Policy, get_policy
+from marconi_core.policies.base import Entry, Eviction
+from marconi_core.policies.corrections import PAPER, Corrections
+from marconi_core.policies.flop_aware import costs
 from marconi_core.policies.tuner import ALPHA_GRID, Tuning, bootstrap_window, scored_part
 from marconi_core.sim import blocks, radix
+from marconi_core.sim.alignment import aligned
+from marconi_core.sim.radix_eviction import FLOP_SCORE, OLDEST_LEAF, VALUE_RANK, VALUE_SCORE
 from marconi_core.sim.records import Evictions, union_nodes
 from marconi_core.traces.trace import Trace
+from marconi_core.traces.tree import PrefixTree
 
 EXACT = 2**53
 """Integers below this are exact as float64, which compiled scores rely on."""
+
+ENTRY = types.NamedTuple([types.int64] * 2 + [types.int32] * 2 + [types.float64] * 3, Entry)
+"""The compiled type of what a policy's own valuation takes."""
+
+VALUATION = types.float64(ENTRY)
 
 
 @dataclass(frozen=True, eq=False)
@@ -35,6 +48,8 @@ class Simulation:
         tuning: what the tuner tried; None when it never ran.
         evictions: log of evicted nodes; empty unless asked for.
         cached: the kernel's final cache, for `digests.cached_nodes`.
+        tree: the union tree whose nodes name those of `cached`.
+        block: tokens of a block, for policies that keep blocks.
     """
 
     trace: Trace
@@ -54,6 +69,8 @@ class Simulation:
     tuning: Tuning | None
     evictions: Evictions
     cached: Any
+    tree: PrefixTree
+    block: int
 
     @property
     def input_tokens(self) -> int:
@@ -94,9 +111,10 @@ def simulate(
     alpha: float | None = None,
     bootstrap_multiplier: int = 5,
     alphas: Sequence[float] = ALPHA_GRID,
+    corrections: Corrections = PAPER,
     log: bool = False,
 ) -> Simulation:
-    """Replay a trace under a policy exactly as the paper's simulator does.
+    """Replay a trace under a policy, exactly as the paper's simulator does or corrected.
 
     Args:
         capacity_bytes: size of the cache.
@@ -104,27 +122,42 @@ def simulate(
         bootstrap_multiplier: length of the tuner's window in multiples of the requests seen at the
             first eviction.
         alphas: the alphas the tuner tries.
+        corrections: what to compute otherwise than in the paper's code.
         log: keep the log of evicted nodes.
 
     Raises:
         PolicyError: unknown policy, a setting it does not take, or a capacity no request fits.
         ModelError: the trace is too long for exact arithmetic with this model.
     """
-    return Simulator(trace, model, alphas).run(
+    return Simulator(trace, model, alphas, corrections).run(
         policy, capacity_bytes, alpha=alpha, bootstrap_multiplier=bootstrap_multiplier, log=log
     )
 
 
 class Simulator:
-    """Replays one trace for one model; runs at the same capacity share their static-alpha replays."""
+    """Replays one trace for one model; runs at the same capacity share their static-alpha replays.
 
-    def __init__(self, trace: Trace, model: Geometry, alphas: Sequence[float] = ALPHA_GRID) -> None:
+    Attributes:
+        block: tokens of a block, for policies that keep blocks.
+    """
+
+    def __init__(
+        self,
+        trace: Trace,
+        model: Geometry,
+        alphas: Sequence[float] = ALPHA_GRID,
+        corrections: Corrections = PAPER,
+        block: int = blocks.BLOCK,
+    ) -> None:
         _check_exactness(trace, model)
         self.trace = trace
         self.model = model
         self.alphas = tuple(alphas)
-        self._tree = union_nodes(trace.tree)
-        self._static: dict[tuple[float, float], Simulation] = {}
+        self.corrections = corrections
+        self.block = block
+        self._costs = costs(model, corrections)
+        self._trees: dict[int, _Tree] = {}
+        self._static: dict[tuple[Eviction, float, float], Simulation] = {}
 
     def run(
         self,
@@ -140,62 +173,95 @@ class Simulator:
         self._check(chosen, capacity_bytes, alpha, bootstrap_multiplier)
         settings = (chosen, float(capacity_bytes), bootstrap_multiplier)
         if chosen.admission == "blocks":
+            tree = self._tree(chosen)
             replayed = blocks.replay(
-                self._tree, self.trace.in_node, self.trace.out_node, len(self.trace),
-                self.model, float(capacity_bytes), log,
+                tree.nodes, tree.in_node, tree.out_node, len(self.trace),
+                self._costs, float(capacity_bytes), self.block, log,
             )  # fmt: skip
             return self._result(*settings, replayed)
-        if chosen.eviction == "lru":
-            return self._result(*settings, self._radix(capacity_bytes, lru=True, log=log))
+        if chosen.alpha is None:
+            return self._result(*settings, self._radix(*settings[:2], log=log))
         if chosen.alpha == "static":
             alpha = 0.0 if alpha is None else float(alpha)
-            replayed = self._radix(capacity_bytes, alpha=alpha, log=log)
+            replayed = self._radix(*settings[:2], alpha=alpha, log=log)
             result = self._result(*settings, replayed, alpha=alpha)
-            self._static[float(capacity_bytes), alpha] = result
+            self._static[chosen.eviction, float(capacity_bytes), alpha] = result
             return result
         return self._run_tuned(settings, log)
 
     def _run_tuned(self, settings: tuple[Policy, float, int], log: bool) -> Simulation:
         """Alpha is 0 until the window is full; then the best alpha of the window's replays."""
-        _, capacity, multiplier = settings
-        untuned = self._radix(capacity, alpha=0.0, log=log)
+        policy, capacity, multiplier = settings
+        untuned = self._radix(policy, capacity, alpha=0.0, log=log)
         result = self._result(*settings, untuned, alpha=0.0)
         window = result.window
         if multiplier == 1 or not 0 < window <= len(self.trace):
             return result  # the reference looks for request number `window` before it sets it
-        tuning = Tuning(
-            window, {alpha: self._score(capacity, alpha, window) for alpha in self.alphas}
-        )
+        first = result.first_eviction if self.corrections.tuned_from_snapshot else 0
+        scores = {
+            alpha: self._score(policy, capacity, alpha, window, first) for alpha in self.alphas
+        }
+        tuning = Tuning(window, scores)
         if tuning.alpha != 0.0:
             untuned = self._radix(
-                capacity, alpha=0.0, switch_at=window, alpha_after=tuning.alpha, log=log
+                policy, capacity, switch_at=window, alpha_after=tuning.alpha, log=log
             )
         return self._result(*settings, untuned, alpha=tuning.alpha, tuning=tuning)
 
-    def _score(self, capacity: float, alpha: float, window: int) -> int:
-        """Return the FLOPs that a static alpha saves in the scored part of the window."""
-        if (capacity, alpha) in self._static:
-            skipped = self._static[capacity, alpha].skipped[:window]
+    def _score(
+        self, policy: Policy, capacity: float, alpha: float, window: int, first_eviction: int
+    ) -> int:
+        """Return what a static alpha saves in the scored part of the window.
+
+        Args:
+            first_eviction: requests seen when the cache was copied, to start from; 0 for none. Until
+                the first eviction all alphas have the same cache.
+        """
+        known = (policy.eviction, capacity, alpha)
+        if first_eviction:
+            replayed = self._radix(
+                policy, capacity, switch_at=first_eviction + 1, alpha_after=alpha, requests=window
+            )
+            skipped = replayed[0][first_eviction:]
+        elif known in self._static:
+            skipped = self._static[known].skipped[:window]
         else:
-            skipped = self._radix(capacity, alpha=alpha, requests=window)[0]
-        return flops_saved(self.model, list(scored_part(skipped.tolist()))).total
+            skipped = self._radix(policy, capacity, alpha=alpha, requests=window)[0]
+        scored = scored_part(skipped.tolist())
+        if self.corrections.tuned_by_hits:
+            return sum(scored)
+        return flops_saved(self.model, list(scored)).total
 
     def _radix(
         self,
+        policy: Policy,
         capacity: float,
         *,
-        lru: bool = False,
         alpha: float = 0.0,
         switch_at: int = 0,
         alpha_after: float = 0.0,
         requests: int | None = None,
         log: bool = False,
     ) -> Any:
+        tree = self._tree(policy)
+        rule, value = _rule(policy)
+        known = self._costs
+        if policy.alignment > 1:  # siblings may start with the same tokens
+            known = known._replace(corrections=known.corrections._replace(whole_edges=True))
         return radix.replay(
-            self._tree, self.trace.tree.tokens, self.trace.in_node, self.trace.out_node,
+            tree.nodes, tree.tree.tokens, tree.in_node, tree.out_node,
             len(self.trace) if requests is None else requests,
-            self.model, float(capacity), lru, alpha, switch_at, alpha_after, log,
+            known, float(capacity), rule, value, alpha, switch_at, alpha_after, log,
         )  # fmt: skip
+
+    def _tree(self, policy: Policy) -> "_Tree":
+        """Return the union tree, aligned as the policy needs it."""
+        if policy.alignment not in self._trees:
+            tree, new_id = aligned(self.trace.tree, policy.alignment)
+            self._trees[policy.alignment] = _Tree(
+                tree, union_nodes(tree), new_id[self.trace.in_node], new_id[self.trace.out_node]
+            )
+        return self._trees[policy.alignment]
 
     def _result(
         self,
@@ -227,6 +293,8 @@ class Simulator:
             tuning=tuning,
             evictions=evictions,
             cached=cached,
+            tree=self._tree(policy).tree,
+            block=self.block,
         )
 
     def _check(self, policy: Policy, capacity: float, alpha: float | None, multiplier: int) -> None:
@@ -240,12 +308,35 @@ class Simulator:
         if multiplier < 1:
             raise PolicyError(f"bootstrap multiplier is {multiplier}; it must be >= 1")
         shortest = int(self.trace.tree.depth[self.trace.out_node].min())
-        least = self.model.state_bytes + self.model.kv_bytes * shortest
+        least = self._costs.state_bytes + self._costs.kv_bytes * shortest
         if not least <= capacity < float("inf"):
             raise PolicyError(
                 f"capacity is {capacity:g} bytes; the shortest request of the trace ({shortest} "
                 f"tokens) alone needs {least}, so no request can be cached: give more"
             )
+
+
+class _Tree(NamedTuple):
+    """A union tree, as records for the kernels, and the nodes at which the requests end."""
+
+    tree: PrefixTree
+    nodes: Any
+    in_node: NDArray[np.int32]
+    out_node: NDArray[np.int32]
+
+
+@lru_cache
+def _rule(policy: Policy) -> tuple[int, Any]:
+    """Return how the kernel evicts for a policy, and the compiled valuation."""
+    if callable(policy.eviction):
+        rule = VALUE_RANK if policy.alpha is None else VALUE_SCORE
+        return rule, compiled_pointer(policy.eviction, VALUATION)
+    rule = {"lru": OLDEST_LEAF, "flop_aware": FLOP_SCORE}[policy.eviction]
+    return rule, compiled_pointer(_no_value, VALUATION)
+
+
+def _no_value(entry: Entry) -> float:
+    return 0.0
 
 
 def _check_exactness(trace: Trace, model: Geometry) -> None:

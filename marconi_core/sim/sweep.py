@@ -12,6 +12,7 @@ import pandas as pd
 from marconi_core.files import atomic_path
 from marconi_core.models.paper import Geometry
 from marconi_core.policies import get_policy
+from marconi_core.policies.corrections import PAPER, Corrections
 from marconi_core.policies.tuner import ALPHA_GRID
 from marconi_core.provenance import code_digest, versions
 from marconi_core.sim.simulation import Simulation, Simulator
@@ -51,6 +52,7 @@ def sweep(
     model_name: str,
     alphas: Sequence[float] = ALPHA_GRID,
     bootstrap_multiplier: int = 5,
+    corrections: Corrections = PAPER,
     labels: Mapping[str, Any] | None = None,
     progress: Callable[[int, int, str], None] = lambda done, total, what: None,
 ) -> SweepTables:
@@ -58,12 +60,13 @@ def sweep(
 
     Args:
         capacities: bytes.
+        corrections: what to compute otherwise than in the paper's code.
         labels: columns put in front of every row (data set, trace, rates, seed).
         progress: called before each simulation with how many are done, how many there are, and
             which is next.
     """
     labels = dict(labels or {})
-    simulator = Simulator(trace, model, alphas)
+    simulator = Simulator(trace, model, alphas, corrections)
     grid = list(_grid(capacities, policies, alphas))
     provenance = {"model": model_name, **_provenance(trace)}
     runs: list[dict[str, Any]] = []
@@ -77,7 +80,7 @@ def sweep(
         runs.append(labels | _run_row(result) | provenance)
         requests.append(_request_rows(result))
         tuning.extend(labels | row for row in _tuning_rows(result))
-    columns = [*labels, "capacity_bytes", "request", "alpha", "flops_saved", "chosen"]
+    columns = [*labels, "capacity_bytes", "policy", "request", "alpha", "flops_saved", "chosen"]
     return SweepTables(
         runs=pd.DataFrame(runs),
         requests=pd.concat(requests, ignore_index=True).assign(**labels),
@@ -155,6 +158,7 @@ def _tuning_rows(result: Simulation) -> Iterator[dict[str, Any]]:
     for alpha, saved in result.tuning.scores.items():
         yield {
             "capacity_bytes": result.capacity_bytes,
+            "policy": result.policy.name,
             "request": result.tuning.request,
             "alpha": alpha,
             "flops_saved": saved,

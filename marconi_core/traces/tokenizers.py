@@ -24,6 +24,12 @@ from marconi_core.files import atomic_path
 LLAMA2_SHA256 = "bcd04f0eadf90287bd26e1a183ac487d8a141b09b06aecb7725bbdd343640f2e"
 SPACE = "\u2581"  # SentencePiece's visible space
 
+_PRINTABLE = [*range(0x21, 0x7F), *range(0xA1, 0xAD), *range(0xAE, 0x100)]
+BYTE_CHARACTERS = {byte: chr(byte) for byte in _PRINTABLE} | {
+    byte: chr(0x100 + i) for i, byte in enumerate(sorted({*range(256)} - {*_PRINTABLE}))
+}
+"""The character that stands for each byte in the vocabulary of a byte-level BPE."""
+
 Encoder = Callable[[Sequence[str]], list[NDArray[np.int32]]]
 """Turns texts into token ids, special tokens included: one int32 array per text."""
 
@@ -34,17 +40,26 @@ def load_encoder(path: str | os.PathLike[str]) -> Encoder:
     Raises:
         DataError: the file is missing or not a tokenizer.
     """
-    if not Path(path).is_file():
-        raise DataError(f"{path}: no such tokenizer; build it from the 'llama2_vocab' data set")
-    try:
-        tokenizer = Tokenizer.from_file(str(path))
-    except Exception as error:  # the binding raises bare Exception
-        raise DataError(f"{path}: not a tokenizer.json ({error}); build it again") from error
+    tokenizer = load_tokenizer(path)
 
     def encode(texts: Sequence[str]) -> list[NDArray[np.int32]]:
         return [np.array(e.ids, np.int32) for e in tokenizer.encode_batch_fast(list(texts))]
 
     return encode
+
+
+def load_tokenizer(path: str | os.PathLike[str]) -> Tokenizer:
+    """Return the tokenizer of a ``tokenizer.json``.
+
+    Raises:
+        DataError: the file is missing or not a tokenizer.
+    """
+    if not Path(path).is_file():
+        raise DataError(f"{path}: no such tokenizer; build it from the 'llama2_vocab' data set")
+    try:
+        return Tokenizer.from_file(str(path))
+    except Exception as error:  # the binding raises bare Exception
+        raise DataError(f"{path}: not a tokenizer.json ({error}); build it again") from error
 
 
 def build_llama2(vocabulary: str | os.PathLike[str], path: str | os.PathLike[str]) -> None:
@@ -70,7 +85,7 @@ def llama2_json(pieces: Sequence[str]) -> str:
         "version": "1.0",
         "truncation": None,
         "padding": None,
-        "added_tokens": [_special_token(i, piece) for i, piece in enumerate(pieces[:3])],
+        "added_tokens": [special_token(i, piece) for i, piece in enumerate(pieces[:3])],
         "normalizer": {
             "type": "Sequence",
             "normalizers": [
@@ -109,7 +124,8 @@ def llama2_json(pieces: Sequence[str]) -> str:
     return json.dumps(layout, ensure_ascii=False, indent=2)
 
 
-def _special_token(token_id: int, content: str) -> dict[str, Any]:
+def special_token(token_id: int, content: str) -> dict[str, Any]:
+    """Return an entry of ``added_tokens``: a token that no text gives."""
     flags = dict.fromkeys(("single_word", "lstrip", "rstrip", "normalized"), False)
     return {"id": token_id, "content": content, **flags, "special": True}
 

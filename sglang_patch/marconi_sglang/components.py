@@ -17,7 +17,7 @@ from sglang.srt.mem_cache.unified_cache_components import (
     MambaComponent,
 )
 
-from marconi_core.policies.two_pool import admits, branch_point
+from marconi_core.policies.two_pool import branch_point
 
 if TYPE_CHECKING:
     from sglang.srt.mem_cache.base_prefix_cache import MatchResult
@@ -32,7 +32,7 @@ class BranchPointAdmission(MambaComponent):
 
     A branch point is seen when a prompt is looked up: its KVs match further than any state. The
     prompt's prefill is cut there (`prefill`), and of all the states that SGLang offers on the way,
-    only the one at the cut is taken.
+    only the one at the cut is taken; the others too while there are states to spare.
 
     A server with several requests at a time takes the others as well, but on probation: without
     them, prompts that share a prefix and run together would find neither each other's states nor
@@ -54,9 +54,10 @@ class BranchPointAdmission(MambaComponent):
         self, req: Any, insert_params: Any, token_ids_len: int, is_finished: bool
     ) -> int | None:
         insert_params.on_probation_for = None
+        insert_params.at_branch = not is_finished and self.cache.at_branch(req, token_ids_len)
         if is_finished:
             return self._offer_last(req, insert_params, token_ids_len)
-        if not admits(token_ids_len, getattr(req, "marconi_branch", None)):
+        if not self._keeps_state(req, insert_params, token_ids_len):
             if not self.cache.concurrent:
                 self.cache.statistics.vetoed_states += 1
                 return 0  # nothing is cached now; the KVs stay with the request until it ends
@@ -69,7 +70,7 @@ class BranchPointAdmission(MambaComponent):
         super().commit_insert_component_data(node, is_new_leaf, params, result)
         if params.on_probation_for is None:
             self.cache.on_probation.pop(node.id, None)
-            self.cache.statistics.branch_states += params.chunked and not result.mamba_exist
+            self.cache.statistics.branch_states += params.at_branch and not result.mamba_exist
         elif not result.mamba_exist:
             self.cache.put_on_probation(node, params.on_probation_for)
 
@@ -83,11 +84,16 @@ class BranchPointAdmission(MambaComponent):
         super().cleanup_after_caching_req(req, is_finished, insert_result, insert_params)
         if is_finished and insert_result is not None:
             for node in self.cache.end_probation(req):
-                give_up_state(self, node, dict.fromkeys(self.cache.tree_components, 0))
+                if node.component_data[STATES].lock_ref == 0:
+                    give_up_state(self, node, dict.fromkeys(self.cache.tree_components, 0))
 
     def evict_component(self, node: Any, target: EvictLayer = EvictLayer.DEVICE) -> tuple[int, int]:
         self.cache.on_probation.pop(node.id, None)
         return super().evict_component(node, target)
+
+    def _keeps_state(self, req: Any, insert_params: Any, position: int) -> bool:
+        """Tell whether the state that is offered is cached for good."""
+        return self.cache.keeps_state(req, position)
 
     def _offer_last(self, req: Any, insert_params: Any, position: int) -> int | None:
         """Offer the state of a finished request."""
@@ -108,7 +114,7 @@ class ExactAdmission(BranchPointAdmission):
     * Between two chunks of a prompt, the running state is the one at the end of the first. A copy
       of it is queued behind the first and before the second.
     * At the end of a prompt, the first decoding step is on its way already when SGLang offers the
-      state. If it is wanted, on probation, its copy was queued when the prefill was launched
+      state. If it is wanted, its copy was queued when the prefill was launched
       (`copy_prompt_states`).
     * When a request ends, its running state has taken in all tokens launched so far, which is what
       `kv_committed_len` counts; nothing more will be launched, so the state itself is handed over.
@@ -120,11 +126,17 @@ class ExactAdmission(BranchPointAdmission):
 
     def copy_prompt_states(self, requests: list[Any]) -> None:
         """Queue copies of the states of requests whose prompts have just been launched in full."""
-        if self.cache.concurrent:
-            for req in requests:
-                if (copy := self._take_slot()) is not None:
-                    self._queue_copy(req, copy)
-                    req.marconi_prompt_state = copy
+        for req in requests:
+            req.marconi_keeps_prompt_state = self.cache.keeps_state(req, len(req.origin_input_ids))
+            wanted = req.marconi_keeps_prompt_state or self.cache.concurrent
+            if wanted and (copy := self._take_slot()) is not None:
+                self._queue_copy(req, copy)
+                req.marconi_prompt_state = copy
+
+    def _keeps_state(self, req: Any, insert_params: Any, position: int) -> bool:
+        if insert_params.chunked:
+            return super()._keeps_state(req, insert_params, position)
+        return bool(getattr(req, "marconi_keeps_prompt_state", False))
 
     def cleanup_after_caching_req(
         self,

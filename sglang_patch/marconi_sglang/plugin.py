@@ -22,6 +22,7 @@ SERVER_ARGS = "sglang.srt.server_args.ServerArgs"
 PREFILL_ADDER = "sglang.srt.managers.schedule_policy.PrefillAdder"
 SCHEDULE_BATCH = "sglang.srt.managers.schedule_batch.ScheduleBatch"
 SCHEDULER = "sglang.srt.managers.scheduler.Scheduler"
+COLLECTOR = "sglang.srt.observability.metrics_collector.SchedulerMetricsCollector"
 
 
 def register() -> None:
@@ -60,9 +61,10 @@ def hooks() -> dict[str, tuple[Any, Callable[..., Any]]]:
         f"{PREFILL_ADDER}.add_one_req": (HookType.AROUND, prefill.add_one_req),
         f"{PREFILL_ADDER}.add_chunked_req": (HookType.AROUND, prefill.add_chunked_req),
         track: (HookType.AROUND, _track_nothing),
-        f"{SCHEDULER}.__init__": (HookType.AFTER, _order_copies),
+        f"{SCHEDULER}.__init__": (HookType.AFTER, _attach),
         f"{SCHEDULER}.run_batch": (HookType.AFTER, _copy_prompt_states),
         f"{SCHEDULER}.get_internal_state": (HookType.AFTER, _add_state),
+        f"{COLLECTOR}.log_stats": (HookType.AFTER, _publish),
     }
 
 
@@ -144,13 +146,22 @@ def _track_nothing(original: Callable[..., Any], batch: Any, req: Any) -> Any:
     return original(batch, req)
 
 
-def _order_copies(result: Any, scheduler: Any, *_: Any, **__: Any) -> None:
-    """Have copies of states run on the stream that runs the model, in order with it."""
+def _attach(result: Any, scheduler: Any, *_: Any, **__: Any) -> None:
+    """Connect a new scheduler and its cache."""
     from marconi_sglang.cache import MarconiRadixCache
+    from marconi_sglang.metrics import publish_together
 
     cache = scheduler.tree_cache
-    if not isinstance(cache, MarconiRadixCache) or not scheduler.enable_overlap:
+    if not isinstance(cache, MarconiRadixCache):
         return
+    if scheduler.enable_overlap:
+        _order_copies(scheduler, cache)
+    if (collector := scheduler.metrics_collector) is not None:
+        publish_together(cache, collector)
+
+
+def _order_copies(scheduler: Any, cache: Any) -> None:
+    """Have copies of states run on the stream that runs the model, in order with it."""
     stream = scheduler.forward_stream
 
     def enqueue(work: Callable[[], None], *read: Any) -> None:
@@ -161,6 +172,12 @@ def _order_copies(result: Any, scheduler: Any, *_: Any, **__: Any) -> None:
             tensor.record_stream(stream)
 
     cache.enqueue = enqueue
+
+
+def _publish(result: Any, collector: Any, *_: Any) -> None:
+    """Publish the cache's metrics together with the scheduler's."""
+    if (publish := getattr(collector, "publish_marconi", None)) is not None:
+        publish()
 
 
 def _copy_prompt_states(result: Any, scheduler: Any, batch: Any, *_: Any, **__: Any) -> None:

@@ -23,21 +23,23 @@ def add_one_req(
 
     SGLang keeps at most one prompt between two chunks. Stock code relies on a cut prompt having used
     up the chunk's budget; one cut at its branch point has not, so what would be cut second has to
-    wait here.
+    wait here. If its branch point is the same, it finds the state there when its turn comes.
     """
     cache = adder.tree_cache
     if not isinstance(cache, MarconiRadixCache):
         return original(adder, req, has_chunked_req, truncation_align_size)
     to_branch = tokens_to_branch(req)
     if has_chunked_req or adder.new_chunked_req is not None:
+        if to_branch is not None:
+            cache.statistics.deferred_prompts += 1
+            return AddReqResult.OTHER
         if adder.rem_chunk_tokens is not None and tokens_left(req) > adder.rem_chunk_tokens:
             return AddReqResult.OTHER
-        cache.statistics.uncut_branches += to_branch is not None
-        to_branch = None
     with chunk_limit(adder, to_branch):
         outcome = original(adder, req, has_chunked_req, truncation_align_size)
     if adder.can_run_list and adder.can_run_list[-1] is req:
         cache.admitted(req, len(req.prefix_indices))
+        return adder.budget_state()  # a cut prompt leaves the rest of the budget to others
     return outcome
 
 

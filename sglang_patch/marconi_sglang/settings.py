@@ -3,10 +3,15 @@
 import argparse
 from collections.abc import Mapping
 from dataclasses import asdict, dataclass
-from typing import Any, get_args
+from typing import Any, Literal, get_args
 
 from marconi_core.errors import PolicyError
 from marconi_core.policies.two_pool import EvictionSettings, Objective
+from marconi_core.sim.server.leader import FollowLeader
+from marconi_core.sim.server.windows import ReplayWindows
+
+Tuner = Literal["leader", "window"]
+"""How alpha is tuned: by shadows of the server, or as the paper does."""
 
 
 @dataclass(frozen=True)
@@ -15,10 +20,9 @@ class MarconiSettings:
 
     Attributes:
         eff_weight: alpha, the weight of FLOP efficiency against recency; None to have it tuned.
-        bootstrap_window_size: requests that the tuner records before it first tunes; None for
-            `bootstrap_multiplier` times the requests seen at the first eviction.
-        bootstrap_multiplier: see there.
-        tuning_interval: requests from one tuning to the next.
+        tuner: `leader` or `window`; the next three are for `window` only.
+        bootstrap_window_size, bootstrap_multiplier, tuning_interval: `window`, `multiplier` and
+            `interval` of `ReplayWindows`; None for what is usual there.
         eviction_policy: see `EvictionSettings.objective`.
         admission_only: evict as stock SGLang does.
         other_pool: lambda, the price of a byte in the pool that is not short.
@@ -28,9 +32,10 @@ class MarconiSettings:
     """
 
     eff_weight: float | None = None
+    tuner: Tuner = "leader"
     bootstrap_window_size: int | None = None
-    bootstrap_multiplier: int = 5
-    tuning_interval: int = 500
+    bootstrap_multiplier: int | None = None
+    tuning_interval: int | None = None
     eviction_policy: Objective = "marconi"
     admission_only: bool = False
     other_pool: float = 1.0
@@ -38,10 +43,13 @@ class MarconiSettings:
     def __post_init__(self) -> None:
         self._eviction()
         for name in ("bootstrap_window_size", "bootstrap_multiplier", "tuning_interval"):
-            value = getattr(self, name)
+            value, option = getattr(self, name), f"--marconi-{name.replace('_', '-')}"
             if value is not None and value < 1:
-                option = f"--marconi-{name.replace('_', '-')}"
                 raise PolicyError(f"{option} is {value}; it must be at least 1")
+            if value is not None and self.tuner != "window":
+                raise PolicyError(
+                    f"{option} is for --marconi-tuner window; add that or leave it out"
+                )
 
     @property
     def eviction(self) -> EvictionSettings | None:
@@ -56,6 +64,18 @@ class MarconiSettings:
     def tuned(self) -> bool:
         """Alpha is chosen online."""
         return self.eff_weight is None and not self.admission_only and self.eviction_policy != "lru"
+
+    @property
+    def method(self) -> FollowLeader | ReplayWindows:
+        """How alpha is tuned, if it is."""
+        if self.tuner == "leader":
+            return FollowLeader()
+        usual = ReplayWindows()
+        return ReplayWindows(
+            self.bootstrap_window_size,
+            self.bootstrap_multiplier or usual.multiplier,
+            self.tuning_interval or usual.interval,
+        )
 
     def to_dict(self) -> dict[str, Any]:
         """Return plain values, which travel with SGLang's own arguments between processes."""
@@ -89,25 +109,32 @@ def add_arguments(parser: argparse.ArgumentParser) -> None:
         "online.",
     )
     group.add_argument(
+        "--marconi-tuner",
+        choices=get_args(Tuner),
+        default=default.tuner,
+        help="Take the alpha that would have served the latest requests best, by simulators that run "
+        "along (leader), or replay windows of requests from time to time, as the paper does (window). "
+        "Default: %(default)s.",
+    )
+    group.add_argument(
         "--marconi-bootstrap-window-size",
         type=int,
         metavar="REQUESTS",
-        help="Requests recorded before alpha is first tuned. Default: the bootstrap multiplier "
-        "times the requests seen at the first eviction.",
+        help="With the tuner window: requests recorded before alpha is first tuned. Default: the "
+        "bootstrap multiplier times the requests seen at the first eviction.",
     )
     group.add_argument(
         "--marconi-bootstrap-multiplier",
         type=int,
-        default=default.bootstrap_multiplier,
         metavar="N",
-        help="See --marconi-bootstrap-window-size. Default: %(default)s.",
+        help=f"See --marconi-bootstrap-window-size. Default: {ReplayWindows.multiplier}.",
     )
     group.add_argument(
         "--marconi-tuning-interval",
         type=int,
-        default=default.tuning_interval,
         metavar="REQUESTS",
-        help="Requests from one tuning of alpha to the next. Default: %(default)s.",
+        help="With the tuner window: requests from one tuning of alpha to the next. Default: "
+        f"{ReplayWindows.interval}.",
     )
     group.add_argument(
         "--marconi-eviction-policy",

@@ -11,7 +11,11 @@ class Statistics:
         requests, input_tokens, hit_tokens: of admitted requests; a retracted one counts once.
         branch_states: states cached at branch points.
         vetoed_states: states that stock SGLang would have cached.
-        uncut_branches: branch points not cached because another prompt was between two chunks.
+        probation_states: states cached until their request ends, unless another one uses them.
+        kept_states: of those, the ones that another request did use.
+        deferred_prompts: how often a prompt with a branch point had to wait for the next prefill
+            batch, because another was being cut at its own.
+        alpha_switches: how often tuning changed alpha.
     """
 
     requests: int = 0
@@ -19,7 +23,10 @@ class Statistics:
     hit_tokens: int = 0
     branch_states: int = 0
     vetoed_states: int = 0
-    uncut_branches: int = 0
+    probation_states: int = 0
+    kept_states: int = 0
+    deferred_prompts: int = 0
+    alpha_switches: int = 0
 
     @property
     def token_hit_rate(self) -> float:

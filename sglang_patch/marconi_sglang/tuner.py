@@ -12,17 +12,21 @@ import subprocess
 import sys
 import threading
 from collections.abc import Sequence
+from dataclasses import asdict
 from typing import Any
 
 import numpy as np
 
 from marconi_core.sim.server.tuning import Following
-from marconi_core.sim.server.worker import write_frame
+from marconi_core.sim.server.worker import Shadow, write_frame
 
 logger = logging.getLogger(__name__)
 
 MOST_WAITING = 4_096
 """Requests that may wait to be sent; a process that is further behind is given up."""
+
+MOST_REMEMBERED = 500
+"""Tunings that are kept to be shown."""
 
 WORKER = (sys.executable, "-m", "marconi_core.sim.server.worker")
 
@@ -32,12 +36,14 @@ class TunerProcess:
 
     Attributes:
         status: `idle`, `running`, or `stopped: ` and why.
-        history: what the process answered, in order: `request`, `alpha`, `scores`.
+        history: the latest tunings that were taken, in order: `request`, `alpha`, `scores`.
+        shadow: how the process's simulator compares with the server, see `Shadow`.
     """
 
     def __init__(self, following: Following, command: Sequence[str] = WORKER) -> None:
         self.status = "idle"
         self.history: list[dict[str, Any]] = []
+        self.shadow = asdict(Shadow())
         self._following = following
         self._command = list(command)
         self._outbox: queue.Queue[Any] = queue.Queue(MOST_WAITING)
@@ -48,11 +54,17 @@ class TunerProcess:
     def pid(self) -> int | None:
         return None if self._process is None else self._process.pid
 
-    def observe(self, prompt: Sequence[int], output: Sequence[int]) -> None:
-        """Report a finished request."""
+    def observe(
+        self,
+        prompt: Sequence[int],
+        output: Sequence[int],
+        hit: int | None = None,
+        alpha: float | None = None,
+    ) -> None:
+        """Report a finished request, with its hit and the alpha at that time."""
         if self.status == "idle":
             self._start()
-        self._send((np.array(prompt, np.int64), np.array(output, np.int64)))
+        self._send((np.array(prompt, np.int64), np.array(output, np.int64), hit, alpha))
 
     def flushed(self) -> None:
         """Report that the cache was emptied."""
@@ -64,7 +76,7 @@ class TunerProcess:
         alpha = None
         while not self._answers.empty():
             answer = self._answers.get()
-            self.history.append(answer)
+            self.history = [*self.history[1 - MOST_REMEMBERED :], answer]
             alpha = float(answer["alpha"])
         return alpha
 
@@ -107,7 +119,11 @@ class TunerProcess:
     def _read(self) -> None:
         assert self._process is not None and self._process.stdout is not None
         for line in self._process.stdout:
-            self._answers.put(json.loads(line))
+            answer = json.loads(line)
+            if "shadow" in answer:
+                self.shadow = answer["shadow"]
+            else:
+                self._answers.put(answer)
         self._stop(f"its process ended with status {self._process.wait()}")
 
     def _stop(self, reason: str) -> None:

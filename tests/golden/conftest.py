@@ -1,11 +1,9 @@
 """Real data sets for the golden tests, fetched once and kept in pytest's cache.
 
-They come from `results/data` of an earlier run, from the folder that MARCONI_DATA_MIRROR names, from
-`../shared/data` beside the checkout, or by download. Tests are skipped, with the reason, only where
-a data set cannot be had; a wrong one fails.
+`tests.real_data` says where they come from. Tests are skipped, with the reason, only where a data set
+cannot be had; a wrong one fails.
 """
 
-import os
 from collections.abc import Callable
 from functools import cache
 from pathlib import Path
@@ -16,14 +14,7 @@ from marconi_core import datasets
 from marconi_core.traces.sources import SOURCES, load_workload
 from marconi_core.traces.tokenizers import build_llama2
 from marconi_core.traces.trace import Workload
-
-REPOSITORY = Path(__file__).parents[2]
-
-
-def mirrors() -> list[Path]:
-    named = os.environ.get("MARCONI_DATA_MIRROR")
-    folders = [REPOSITORY / "results" / "data", REPOSITORY.parent / "shared" / "data"]
-    return [folder for folder in ([Path(named)] if named else []) + folders if folder.is_dir()]
+from tests import real_data
 
 
 @pytest.fixture(scope="session")
@@ -38,10 +29,8 @@ def get(data_dir: Path) -> Callable[[str], Path]:
     """Fetch a registered file, or skip."""
 
     def fetch(name: str) -> Path:
-        filename = datasets.lookup(name).filename
-        holding = [m for m in mirrors() if any(m.glob(f"{filename}*"))]
         try:
-            return datasets.fetch(name, data_dir, holding[0] if holding else None)
+            return real_data.fetch(name, data_dir)
         except datasets.UnavailableError as error:
             pytest.skip(str(error))
 

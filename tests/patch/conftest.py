@@ -3,9 +3,14 @@
 import importlib.util
 import os
 from collections.abc import Iterator
+from functools import partial
 from pathlib import Path
+from typing import TYPE_CHECKING
 
 import pytest
+
+if TYPE_CHECKING:
+    from tests.sglang_cpu.starting import Start
 
 SOURCE = Path(
     os.environ.get("MARCONI_SGLANG_SOURCE", Path(__file__).parents[2] / ".venv-sglang" / "sglang")
@@ -13,9 +18,9 @@ SOURCE = Path(
 READY = (SOURCE / "sglang").is_dir() and bool(importlib.util.find_spec("torch"))
 
 if READY:
-    from tests.patch import sglang_stubs
+    from tests.sglang_cpu import hollow
 
-    sglang_stubs.install(SOURCE)
+    hollow.install(SOURCE, "0.5.16")
 else:
     collect_ignore_glob = ["test_*.py"]
 
@@ -37,3 +42,14 @@ if READY:
         load_plugins()
         with get_parallel().override(tp_rank=0, tp_size=1):
             yield
+
+    @pytest.fixture(params=["no_buffer", "extra_buffer"])
+    def start(request: pytest.FixtureRequest) -> Iterator["Start"]:
+        """How the tests of `tests.sglang_cpu` start a server."""
+        from tests.patch.cpu_server import Setup
+        from tests.patch.workloads import server
+        from tests.sglang_cpu.starting import Start, starting
+
+        overlap = request.param == "extra_buffer"
+        setup = partial(Setup, strategy=request.param, overlap=overlap)
+        yield from starting(Start(request.param, server, setup, stock=Setup))

@@ -1,12 +1,10 @@
 """The server simulator against SGLang's own classes: each hit, and the whole tree after it."""
 
 from dataclasses import replace
-from pathlib import Path
 
 import pytest
 from marconi_sglang.settings import MarconiSettings
 
-from marconi_core.models.cost import CostModel
 from marconi_core.policies.two_pool import EvictionSettings
 from marconi_core.sim.server import (
     ADMISSION_ONLY,
@@ -17,9 +15,10 @@ from marconi_core.sim.server import (
     engine,
 )
 from marconi_core.sim.server.tree import Node, ServerTree
-from marconi_core.traces.trace import Workload
 from tests.patch.cpu_server import Setup
 from tests.patch.workloads import COSTS, SETTINGS, random_requests, server
+from tests.sglang_cpu import conversations, equality
+from tests.sglang_cpu.equality import policy_of
 
 POOLS = ((300, 8), (200, 30), (2000, 8), (150, 3))
 CHUNKS = (None, 16)
@@ -27,39 +26,22 @@ SEEDS = (0, 1)
 REQUESTS = 200
 
 
-def policy_of(settings: MarconiSettings | None) -> ServerPolicy:
-    if settings is None:
-        return STOCK
-    if settings.admission_only:
-        return ADMISSION_ONLY
-    return ServerPolicy("branch_points", settings.eviction)
-
-
 def first_difference(
     setup: Setup,
     settings: MarconiSettings | None,
     seed: int,
     simulated: ServerPolicy | None = None,
-    costs: CostModel = COSTS,
     concurrent: bool = False,
 ) -> int | None:
     """Serve a workload on both; return the request after which they differ."""
-    real = server(setup, settings, concurrent)
     simulator = ServerSimulator(
         PoolSizes(setup.kv_tokens, setup.states),
         simulated or policy_of(settings),
-        costs,
+        COSTS,
         setup.chunk,
     )
-    for number, (prompt, output) in enumerate(random_requests(seed, REQUESTS)):
-        if real.serve(prompt, output) != simulator.serve(prompt, output).hit:
-            return number
-        if real.tree() != simulator.tree():
-            return number
-        assert real.kvs.available_size() == simulator.free_tokens
-        assert real.requests.mamba_allocator.available_size() == simulator.free_states
-    real.check()
-    return None
+    requests = random_requests(seed, REQUESTS)
+    return equality.first_difference(server(setup, settings, concurrent), simulator, requests)
 
 
 @pytest.mark.parametrize("pools", POOLS, ids=str)
@@ -97,31 +79,14 @@ def test_a_change_of_alpha_while_serving(chunk: int | None) -> None:
         assert real.tree() == simulator.tree()
 
 
-TRACES = Path(__file__).parents[2] / "results" / "traces"
-
-
-@pytest.mark.parametrize("pools", [(8_000, 12), (20_000, 40), (60_000, 120)], ids=str)
-@pytest.mark.parametrize("name", ["stock", "alpha 0", "alpha 1"])
-@pytest.mark.parametrize("trace", ["sharegpt", "swebench"])
+@conversations.each_case
 def test_the_first_requests_of_real_conversations(
-    trace: str, name: str, pools: tuple[int, int]
+    family: str, name: str, pools: tuple[int, int]
 ) -> None:
-    """Sequences are cut to 1,500 tokens: what the hashing model can follow in a second or two."""
-    file = TRACES / f"{trace}.npz"
-    if not file.is_file():
-        pytest.skip(f"{file} is made by `make reproduce`")
-    requests = Workload.load(file)
-    setup = Setup(*pools, chunk=512, context=2048)
-    real = server(setup, SETTINGS[name])
-    simulator = ServerSimulator(PoolSizes(*pools), policy_of(SETTINGS[name]), COSTS, 512)
-    for i in range(min(300, len(requests))):
-        prompt = requests.input_tokens(i)[:1400].tolist()
-        output = requests.output_tokens(i)[:100].tolist()
-        assert real.serve(prompt, output) == simulator.serve(prompt, output).hit
-        if i % 25 == 24:
-            assert real.tree() == simulator.tree()
-    real.check()
-    assert sum(real.hits.values()) > 0 or name == "stock"
+    tuned = name == "tuned"
+    real = server(Setup(*pools, chunk=512), SETTINGS["alpha 0" if tuned else name])
+    conversations.follow(real, "no_buffer", family, tuned)
+    assert sum(real.hits.values()) > 0
 
 
 def test_enough_requests_are_compared() -> None:

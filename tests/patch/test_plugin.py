@@ -87,34 +87,56 @@ def test_without_the_option_nothing_changes() -> None:
 def test_options_reach_the_scheduler_process() -> None:
     arguments = parse(
         *"--enable-marconi --marconi-eff-weight 0.7 --marconi-bootstrap-window-size 90".split(),
-        *"--marconi-bootstrap-multiplier 3 --marconi-tuning-interval 200".split(),
+        *"--marconi-tuner window --marconi-bootstrap-multiplier 3".split(),
+        *"--marconi-tuning-interval 200".split(),
         *"--marconi-eviction-policy seglen --marconi-admission-only --marconi-lambda 0.25".split(),
     )
     arrived = pickle.loads(pickle.dumps(arguments))
     assert MarconiSettings.from_dict(arrived.marconi) == MarconiSettings(
-        0.7, 90, 3, 200, "seglen", True, 0.25
+        0.7, "window", 90, 3, 200, "seglen", True, 0.25
     )
+
+
+REFUSED = (
+    ("--disable-radix-cache", "no prefix cache"),
+    ("--radix-cache-backend flexkv", "leave --radix-cache-backend out"),
+    ("--tp-size 2", "use --tp-size 1"),
+    ("--pp-size 2", "use --pp-size 1"),
+    ("--attn-cp-size 2", "use --attn-cp-size 1"),
+    ("--dcp-size 2", "use --dcp-size 1"),
+    ("--enable-dp-attention", "--enable-dp-attention is not supported"),
+    ("--page-size 16", "use --page-size 1"),
+    ("--enable-hierarchical-cache", "leave --enable-hierarchical-cache out"),
+    ("--enable-lmcache", "--enable-lmcache is not supported"),
+    ("--enable-flexkv", "--enable-flexkv is not supported"),
+    ("--speculative-algorithm NGRAM", "leave --speculative-algorithm out"),
+    ("--disaggregation-mode prefill", "leave --disaggregation-mode out"),
+    ("--enable-mixed-chunk", "--enable-mixed-chunk is not supported"),
+    ("--enable-streaming-session", "--enable-streaming-session is not supported"),
+    ("--enable-unified-memory", "--enable-unified-memory is not supported"),
+    ("--enable-linear-replayssm", "--enable-linear-replayssm is not supported"),
+    ("--enable-int8-mamba-checkpoint", "--enable-int8-mamba-checkpoint is not supported"),
+    ("--enable-deterministic-inference", "must end at branch points"),
+    ("--dllm-algorithm LowConfidence", "diffusion models are not supported"),
+    (
+        "--mamba-radix-cache-strategy extra_buffer_lazy",
+        "use --mamba-radix-cache-strategy extra",
+    ),
+    ("--radix-eviction-policy lfu", "leave --radix-eviction-policy out"),
+)
+"""Options that do not go together with --enable-marconi, and what is said."""
+
+
+def test_every_refusal_is_tried() -> None:
+    said = [message for _, message in REFUSED]
+    untried = [r.reason for r in checks.REFUSALS if not any(m in r.reason for m in said)]
+    assert untried == [] and len(REFUSED) == len(checks.REFUSALS)
 
 
 @pytest.mark.parametrize(
     ("options", "message"),
     [
-        ("--disable-radix-cache", "no prefix cache"),
-        ("--radix-cache-backend flexkv", "leave --radix-cache-backend out"),
-        ("--tp-size 2", "use --tp-size 1"),
-        ("--pp-size 2", "use --pp-size 1"),
-        ("--page-size 16", "use --page-size 1"),
-        ("--enable-hierarchical-cache", "leave --enable-hierarchical-cache out"),
-        ("--speculative-algorithm NGRAM", "leave --speculative-algorithm out"),
-        ("--disaggregation-mode prefill", "leave --disaggregation-mode out"),
-        ("--enable-mixed-chunk", "--enable-mixed-chunk is not supported"),
-        ("--enable-deterministic-inference", "must end at branch points"),
-        (
-            "--mamba-radix-cache-strategy extra_buffer_lazy",
-            "use --mamba-radix-cache-strategy extra",
-        ),
-        ("--radix-eviction-policy lfu", "leave --radix-eviction-policy out"),
-        ("--enable-int8-mamba-checkpoint", "--enable-int8-mamba-checkpoint is not supported"),
+        *REFUSED,
         ("--marconi-eff-weight -1", "alpha is -1.0"),
         ("--marconi-lambda 2", "lambda is 2.0; it must be between 0 and 1"),
         ("--marconi-bootstrap-multiplier 0", "--marconi-bootstrap-multiplier is 0"),
@@ -185,10 +207,10 @@ def test_another_release_of_sglang_is_refused(monkeypatch: pytest.MonkeyPatch) -
         parse("--enable-marconi")
 
 
+@pytest.mark.parametrize("hook", sorted(plugin.hooks()))
 def test_a_hook_that_did_not_take_stops_the_server(
-    model: Path, monkeypatch: pytest.MonkeyPatch
+    hook: str, model: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    hook = f"{plugin.PREFILL_ADDER}.add_one_req"
     monkeypatch.setattr(HookRegistry, "_patched", HookRegistry._patched - {hook})
     with pytest.raises(HookError, match=f"did not take the hook of {hook}"):
         create_tree_cache(context(parse("--enable-marconi"), model))

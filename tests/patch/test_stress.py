@@ -1,6 +1,5 @@
 """Many requests in flight under pressure of both pools: no wrong state or KV, nothing leaked."""
 
-import random
 from typing import Any
 
 import pytest
@@ -8,11 +7,11 @@ from marconi_sglang.cache import run_now
 from marconi_sglang.components import BranchPointAdmission, ExactAdmission
 from marconi_sglang.settings import MarconiSettings
 
-from tests.patch.cpu_server import CpuServer, Setup, WrongMemoryError
-from tests.patch.workloads import SETTINGS, random_requests, server
+from tests.patch.cpu_server import Setup, WrongMemoryError
+from tests.patch.workloads import SETTINGS, server
+from tests.sglang_cpu.workloads import run_load
 
 STRATEGIES = ("no_buffer", "extra_buffer")
-REQUESTS = 150
 
 
 def setup_for(strategy: str, running: int, chunk: int | None) -> Setup:
@@ -27,22 +26,6 @@ def setup_for(strategy: str, running: int, chunk: int | None) -> Setup:
     )
 
 
-def run_load(load: CpuServer, seed: int, **disturb: float) -> CpuServer:
-    """Serve a workload that arrives in bursts; then check the idle server."""
-    rng = random.Random(seed)
-    for prompt, output in random_requests(seed, REQUESTS, vocabulary=4, outputs=30):
-        load.submit(prompt, output)
-        for _ in range(rng.randint(0, 12)):
-            load.step()
-            if rng.random() < disturb.get("retract", 0) and load.running > 1:
-                load.retract_last()
-            if rng.random() < disturb.get("abort", 0):
-                load.abort_chunked()
-    load.finish()
-    load.check()
-    return load
-
-
 @pytest.mark.parametrize("running", [1, 2, 4, 8])
 @pytest.mark.parametrize("chunk", [None, 32])
 @pytest.mark.parametrize("strategy", STRATEGIES)
@@ -50,9 +33,9 @@ def run_load(load: CpuServer, seed: int, **disturb: float) -> CpuServer:
 def test_marconi(name: str, strategy: str, chunk: int | None, running: int) -> None:
     setup = setup_for(strategy, running, chunk)
     done = run_load(server(setup, SETTINGS[name]), running)
-    assert len(done.hits) == REQUESTS and sum(done.hits.values()) > 0
+    assert len(done.hits) == 150 and sum(done.hits.values()) > 0
     statistics = done.cache.statistics
-    assert statistics.requests == REQUESTS
+    assert statistics.requests == len(done.hits)
     assert statistics.hit_tokens == sum(done.hits.values())
     assert statistics.branch_states > 0
 

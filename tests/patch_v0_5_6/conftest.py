@@ -7,7 +7,14 @@ Two releases of SGLang cannot be imported side by side, so these tests run in a 
 import importlib.util
 import os
 import sys
+from collections.abc import Iterator
 from pathlib import Path
+from typing import TYPE_CHECKING
+
+import pytest
+
+if TYPE_CHECKING:
+    from tests.sglang_cpu.starting import Start
 
 SOURCE = Path(
     os.environ.get(
@@ -22,14 +29,27 @@ READY = (
 )
 
 if READY:
-    from tests.patch_v0_5_6 import environment
+    from tests.sglang_cpu import hollow
 
-    environment.install(SOURCE)
+    os.environ.setdefault("SGLANG_MAMBA_SSM_DTYPE", "float32")
+    hollow.install(SOURCE, "0.5.6.post2", frozenset({"sgl_kernel", "vllm"}))
 else:
-    collect_ignore_glob = ["test_cache.py", "test_equality.py", "test_server.py"]
+    collect_ignore_glob = ["test_*.py"]
 
 
 def pytest_report_header() -> str:
     if READY:
         return f"SGLang 0.5.6.post2's own classes: {SOURCE}"
-    return "tests/patch_v0_5_6: only the build is tested; for the rest run `make test-patch`"
+    return "tests/patch_v0_5_6: left out, needs SGLang and torch; run `make test-patch`"
+
+
+if READY:
+
+    @pytest.fixture
+    def start() -> Iterator["Start"]:
+        """How the tests of `tests.sglang_cpu` start a server."""
+        from tests.patch_v0_5_6.cpu_server import Setup
+        from tests.patch_v0_5_6.workloads import server
+        from tests.sglang_cpu.starting import Start, starting
+
+        yield from starting(Start("0.5.6.post2", server, Setup, Setup))

@@ -1,23 +1,17 @@
-"""Marconi's cache for SGLang 0.5.6.post2: named situations, and many requests under pressure."""
-
-import random
+"""Marconi's cache for SGLang 0.5.6.post2: hits of small, named situations."""
 
 import pytest
 from marconi_sglang.settings import MarconiSettings
-from sglang.srt.marconi.cache import BranchPointCache
 
-from tests.patch_v0_5_6.cpu_server import CpuServer, Setup, WrongMemoryError
-from tests.patch_v0_5_6.workloads import SETTINGS, random_requests, server
+from tests.patch_v0_5_6.cpu_server import Setup
+from tests.patch_v0_5_6.workloads import server
+from tests.sglang_cpu.concurrency import states
 
 MARCONI = MarconiSettings(eff_weight=0.0)
 SHARED = list(range(100, 140))
 A, B, C = [*SHARED, *range(140, 160)], [*SHARED, *range(200, 230)], [*SHARED, *range(300, 310)]
 NEXT_TURN = [*A, 1, 2, 3, *range(400, 410)]
 each_chunk = pytest.mark.parametrize("chunk", [None, 16])
-
-
-def states(load: CpuServer) -> list[int]:
-    return sorted(len(tokens) for tokens, state in load.tree().items() if state)
 
 
 @each_chunk
@@ -59,64 +53,23 @@ def test_statistics_count_hits_and_flush_forgets() -> None:
     load.check()
 
 
-@each_chunk
-def test_two_prompts_that_branch_in_one_batch(chunk: int | None) -> None:
-    load = server(Setup(2000, 30, running=4, chunk=chunk), MARCONI)
-    other = list(range(500, 560))
-    load.serve(A, [1, 2])
-    load.serve(other, [1, 2])
-    for prompt in (B, [*other[:37], *range(600, 640)], C, list(range(700, 800))):
-        load.submit(prompt, [1, 2, 3])
-    load.finish()
+def test_a_conversation_keeps_its_last_states_under_pressure() -> None:
+    """History collapses: old turns give up their states, and the next turn hits all the same."""
+    load = server(Setup(2000, 6, chunk=16), MARCONI)
+    history = list(A)
+    for turn in range(12):
+        output = list(range(1000 + 10 * turn, 1004 + 10 * turn))
+        assert load.serve(history, output) == (0 if turn == 0 else len(history) - 11)
+        history += [*output, *range(2000 + 20 * turn, 2010 + 20 * turn)]
     load.check()
-    assert len(load.hits) == 6 and load.cache.statistics.branch_states >= 1
-    assert load.serve([*SHARED, 999], [1]) == 40
+    assert load.cache.two_pool.evictions["states", "state"] > 0
+    assert load.cache.two_pool.evictions["states", "leaf"] == 0
 
 
-@pytest.mark.parametrize("running", [1, 4])
 @each_chunk
-@pytest.mark.parametrize("name", SETTINGS)
-def test_nothing_is_wrong_or_lost_under_pressure(
-    name: str, chunk: int | None, running: int
-) -> None:
-    load = server(Setup(150 + 140 * running, 4 * running + 6, running, chunk), SETTINGS[name])
-    rng = random.Random(3)
-    for prompt, output in random_requests(running, 120):
-        load.submit(prompt, output)
-        for _ in range(rng.randint(0, 6)):
-            load.step()
-        if rng.random() < 0.05 and load._running:
-            load.retract_last()
-        if rng.random() < 0.05 and load._waiting:
-            load.abort_waiting()
-        if rng.random() < 0.1:
-            load.finish()
-            load.check()
-    load.finish()
+def test_the_shortest_prompt_and_the_shortest_output(chunk: int | None) -> None:
+    load = server(Setup(2000, 30, chunk=chunk), MARCONI)
+    assert [load.serve([7], output) for output in ([1], [1, 2], [1])] == [0, 0, 0]
+    load.serve(A, [1])
+    assert load.serve([*A, 1, 5], [1]) == len(A)
     load.check()
-    assert sum(load.hits.values()) > 0 and (load.retractions or running == 1)
-
-
-# Negative controls: a wrong cache is found out.
-
-
-def test_a_state_cached_at_the_wrong_place_is_found_out(monkeypatch: pytest.MonkeyPatch) -> None:
-    insert = BranchPointCache.insert
-    monkeypatch.setattr(
-        BranchPointCache,
-        "insert",
-        lambda self, key, value, state: insert(self, key[:-1], value[:-1], state),
-    )
-    load = server(Setup(2000, 30), MARCONI)
-    load.serve(A, [1, 2])
-    with pytest.raises((WrongMemoryError, AssertionError)):
-        load.check()
-
-
-def test_claiming_kvs_of_the_tree_is_found_out(monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setattr("sglang.srt.marconi.cache.leave_to_tree", lambda req: None)
-    load = server(Setup(2000, 30, chunk=16), MARCONI)
-    load.serve(A, [1, 2])
-    load.serve(B, [1, 2])
-    with pytest.raises(AssertionError):
-        load.check()

@@ -1,14 +1,19 @@
 """The server simulator against SGLang 0.5.6.post2's classes: each hit, and the tree after it."""
 
+from dataclasses import replace
+
 import pytest
 from marconi_sglang.settings import MarconiSettings
 
-from marconi_core.sim.server import ADMISSION_ONLY, STOCK, PoolSizes, ServerPolicy, ServerSimulator
+from marconi_core.errors import PolicyError
+from marconi_core.sim.server import PoolSizes, ServerPolicy, ServerSimulator
 from marconi_core.sim.server.legacy import LegacyEviction, LegacyServerSimulator
 from marconi_core.sim.server.policy import StockEviction
 from marconi_core.sim.server.tree import Node
 from tests.patch_v0_5_6.cpu_server import Setup
 from tests.patch_v0_5_6.workloads import COSTS, SETTINGS, random_requests, server
+from tests.sglang_cpu import conversations, equality
+from tests.sglang_cpu.equality import policy_of
 
 POOLS = ((300, 8), (200, 30), (2000, 8), (150, 3))
 CHUNKS = (None, 16)
@@ -17,34 +22,23 @@ REQUESTS = 80
 TIGHT = Setup(300, 8)
 
 
-def policy_of(settings: MarconiSettings | None) -> ServerPolicy:
-    if settings is None:
-        return STOCK
-    if settings.eviction is None:
-        return ADMISSION_ONLY
-    return ServerPolicy("branch_points", settings.eviction)
-
-
 def first_difference(
     setup: Setup,
     settings: MarconiSettings | None,
     seed: int,
     simulated: ServerPolicy | None = None,
     simulator: type[ServerSimulator] = LegacyServerSimulator,
+    concurrent: bool = False,
 ) -> int | None:
     """Serve a workload on both; return the request after which they differ."""
-    real = server(setup, settings)
-    policy = simulated or policy_of(settings)
-    twin = simulator(PoolSizes(setup.kv_tokens, setup.states), policy, COSTS, setup.chunk)
-    for number, (prompt, output) in enumerate(random_requests(seed, REQUESTS)):
-        if real.serve(prompt, output) != twin.serve(prompt, output).hit:
-            return number
-        if real.tree() != twin.tree():
-            return number
-        assert real.kvs.available_size() == twin.free_tokens
-        assert real.requests.mamba_pool.available_size() == twin.free_states
-    real.check()
-    return None
+    twin = simulator(
+        PoolSizes(setup.kv_tokens, setup.states),
+        simulated or policy_of(settings),
+        COSTS,
+        setup.chunk,
+    )
+    requests = random_requests(seed, REQUESTS)
+    return equality.first_difference(server(setup, settings, concurrent), twin, requests)
 
 
 @pytest.mark.parametrize("pools", POOLS, ids=str)
@@ -55,6 +49,40 @@ def test_the_simulator_predicts_every_hit_and_the_whole_tree(
 ) -> None:
     for seed in SEEDS:
         assert first_difference(Setup(*pools, chunk=chunk), SETTINGS[name], seed) is None
+
+
+@pytest.mark.parametrize("pools", POOLS, ids=str)
+@pytest.mark.parametrize("chunk", CHUNKS)
+@pytest.mark.parametrize("name", ["admission only", "alpha 1"])
+def test_states_on_probation(name: str, chunk: int | None, pools: tuple[int, int]) -> None:
+    """A server for several requests at a time, which come one by one all the same."""
+    simulated = replace(policy_of(SETTINGS[name]), probation=True)
+    setup = Setup(*pools, chunk=chunk)
+    assert first_difference(setup, SETTINGS[name], 0, simulated, concurrent=True) is None
+
+
+@conversations.each_case
+def test_the_first_requests_of_real_conversations(
+    family: str, name: str, pools: tuple[int, int]
+) -> None:
+    tuned = name == "tuned"
+    real = server(Setup(*pools, chunk=512), SETTINGS["alpha 0" if tuned else name])
+    conversations.follow(real, "0.5.6.post2", family, tuned)
+    assert sum(real.hits.values()) > 0
+
+
+@pytest.mark.parametrize("name", ["stock", "alpha 0"])
+def test_the_longest_request_that_fits(name: str) -> None:
+    """Both serve it, with a hit too, and both refuse the next longer one."""
+    real = server(TIGHT, SETTINGS[name])
+    twin = LegacyServerSimulator(PoolSizes(300, 8), policy_of(SETTINGS[name]), COSTS)
+    requests = [(list(range(20)), [1, 2]), (list(range(289)), list(range(10))), ([7] * 299, [1])]
+    for longest in ((list(range(298)), [1]), (list(range(100, 102)), list(range(297)))):
+        assert equality.first_difference(real, twin, [*requests[:2], longest]) is None
+    with pytest.raises(PolicyError, match="holds at most 299"):
+        twin.serve(*requests[2])
+    with pytest.raises(AssertionError, match="fits no pool"):
+        real.serve(*requests[2])
 
 
 def test_enough_requests_are_compared() -> None:

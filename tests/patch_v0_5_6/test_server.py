@@ -63,12 +63,13 @@ def build_cache(arguments: ServerArgs, model: Path, **changes: Any) -> Any:
 def test_options_reach_the_settings() -> None:
     arguments = parse(
         *"--enable-marconi --marconi-eff-weight 0.7 --marconi-bootstrap-window-size 90".split(),
-        *"--marconi-bootstrap-multiplier 3 --marconi-tuning-interval 200".split(),
+        *"--marconi-tuner window --marconi-bootstrap-multiplier 3".split(),
+        *"--marconi-tuning-interval 200".split(),
         *"--marconi-eviction-policy seglen --marconi-admission-only --marconi-lambda 0.25".split(),
     )
     assert arguments.enable_marconi
     assert MarconiSettings.from_namespace(arguments) == MarconiSettings(
-        0.7, 90, 3, 200, "seglen", True, 0.25
+        0.7, "window", 90, 3, 200, "seglen", True, 0.25
     )
 
 

@@ -7,7 +7,6 @@ import pytest
 
 from marconi_core.errors import DataError
 from marconi_core.report.claims import (
-    MEASURES,
     NO_DATA,
     NOT,
     PARTLY,
@@ -19,6 +18,7 @@ from marconi_core.report.claims import (
     printed_values,
     verdict,
 )
+from marconi_core.report.measures import FIGURE, FORMULAS, GRID, MEASURES
 from marconi_core.report.page import summary, to_html, to_markdown
 from marconi_core.report.roles import Role
 
@@ -33,6 +33,7 @@ def claim(paper: str, **changes: object) -> Claim:
         "paper_dataset": "sharegpt",
         "text": "a ratio",
         "measure": "mean_ratio_over_vllm_plus",
+        "at": "",
         "paper": paper,
         "unit": "x",
         "reference": "",
@@ -84,17 +85,76 @@ def test_every_published_claim_gets_a_row(runs: pd.DataFrame, requests: pd.DataF
     claims = load_claims()
     table = evaluate(claims, runs, requests, [OWN, STAND_IN])
     assert set(table["claim"]) == {claim.claim for claim in claims}
-    verdicts = table.groupby(table["claim"].str.split("-").str[1])["verdict"].agg(set)
-    assert verdicts["swebench"] == {NO_DATA}
-    assert verdicts["lmsys"] == {STAND_IN_ONLY}
-    assert verdicts["sharegpt"] <= {REPRODUCED, PARTLY, NOT}
+    needs = table["claim"].map({claim.claim: MEASURES[claim.measure].needs for claim in claims})
+    dataset = table["claim"].map({claim.claim: claim.paper_dataset for claim in claims})
+    assert set(table["verdict"][needs == FIGURE]) == {NO_DATA}, "no experiment was given"
+    assert set(table["verdict"][(needs == GRID) & (dataset == "swebench")]) == {NO_DATA}
+    assert set(table["verdict"][(needs == GRID) & (dataset == "lmsys")]) == {STAND_IN_ONLY}
+    own = table["verdict"][(needs == GRID) & (dataset == "sharegpt")]
+    assert set(own) <= {REPRODUCED, PARTLY, NOT}
+    assert set(table["verdict"][needs == FORMULAS]) == {REPRODUCED}
 
 
-def test_published_claims_use_every_measure_for_every_dataset() -> None:
+def test_published_claims_use_every_measure() -> None:
     claims = load_claims()
     assert {claim.measure for claim in claims} == set(MEASURES)
-    assert len(claims) == 3 * len(MEASURES)
+    assert len({claim.claim for claim in claims}) == len(claims)
+    grid = [claim for claim in claims if MEASURES[claim.measure].needs == GRID]
+    assert len(grid) == 3 * len({claim.measure for claim in grid})
     assert printed_values("mean_ratio_over_vllm_plus")["sharegpt"] == "7.3"
+
+
+def experiments() -> dict[str, pd.DataFrame]:
+    """Rows of two experiments on `chats`, as small as they can be."""
+    sweep = pd.DataFrame(
+        {
+            "dataset": "chats",
+            "x": ["100", "100", "60", "60"],
+            "policy": ["marconi", "sglang_plus"] * 2,
+            "token_hit_rate": [0.42, 0.25, 0.1, 0.0],
+        }
+    )
+    contended = pd.DataFrame(
+        {
+            "dataset": "chats",
+            "policy": ["sglang_plus"] * 2 + ["marconi"] * 2,
+            "input_tokens": [1_000, 3_000] * 2,
+            "skipped_tokens": [0, 1_000, 0, 2_000],
+            "flops_saved_in_all": [2.0, 2.0, 5.0, 5.0],
+        }
+    )
+    return {"fig11": sweep, "fig10": contended}
+
+
+@pytest.mark.parametrize(
+    ("figure", "measure", "at", "paper", "ours"),
+    [
+        ("11", "gain_over_sglang_plus_at", "100", "68.3", "68.0"),
+        ("11", "ratio_over_sglang_plus_at", "100", "1.7", "1.7"),
+        ("11", "ratio_over_sglang_plus_at", "60", "1.7", "nan"),  # SGLang+ never hits
+        ("10a", "hit_rate_percent", "marconi", "32.7", "50.0"),
+        ("10a", "hit_gain", "", "99.4", "100.0"),
+        ("10a", "flops_gain", "", "90.3", "150.0"),
+        ("10b", "ttft_reduction_ms", "100", "53.0", "53.0"),  # 1,000 tokens more, at the last
+    ],
+)
+def test_claims_on_single_traces(
+    runs: pd.DataFrame,
+    requests: pd.DataFrame,
+    figure: str,
+    measure: str,
+    at: str,
+    paper: str,
+    ours: str,
+) -> None:
+    one = claim(paper, figure=figure, measure=measure, at=at)
+    [row] = evaluate([one], runs, requests, [OWN], experiments()).to_dict("records")
+    assert row["ours"] == ours
+    assert (row["verdict"] == REPRODUCED) == (ours == paper)
+
+
+def test_a_value_that_is_none_is_not_reproduced() -> None:
+    assert verdict(claim("7.3"), float("nan"), stand_in=False) == NOT
 
 
 @pytest.mark.parametrize(("column", "value"), [("measure", "nonsense"), ("paper", "7,3")])

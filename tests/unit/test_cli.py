@@ -7,6 +7,7 @@ import pandas as pd
 import pytest
 
 from marconi_core.cli import main
+from marconi_core.policies import POLICIES
 
 REFERENCE = Path(__file__).parents[1] / "golden" / "reference"
 TRACE = REFERENCE / "syn2_conversations.jsonl.xz"
@@ -56,7 +57,8 @@ def test_sweep_writes_three_tables(
     runs = pd.read_parquet(folder / "runs.parquet")
     requests = pd.read_parquet(folder / "requests.parquet")
     tuning = pd.read_parquet(folder / "tuning.parquet")
-    assert len(runs) == 2 * (3 + 21)
+    static = [policy for policy in POLICIES.values() if policy.alpha == "static"]
+    assert len(runs) == 2 * (len(POLICIES) - len(static) + 21 * len(static))
     assert len(requests) == len(runs) * 267
     assert (
         requests.groupby(["capacity_bytes", "policy", "alpha"], dropna=False)["skipped_tokens"]
@@ -64,7 +66,9 @@ def test_sweep_writes_three_tables(
         .sum()
         == runs["skipped_tokens"].sum()
     )
-    assert tuning.groupby("capacity_bytes")["chosen"].sum().tolist() == [1, 1]
+    tuned = [policy.name for policy in POLICIES.values() if policy.alpha == "tuned"]
+    assert set(tuning["policy"]) == set(tuned)
+    assert (tuning.groupby(["capacity_bytes", "policy"])["chosen"].sum() == 1).all()
     assert {"trace_digest", "code_digest", "numba_version"} <= set(runs.columns)
     assert "vllm_plus" in capsys.readouterr().out
 
@@ -84,7 +88,7 @@ def test_describe_prints_text_json_and_a_figure(
     [
         (("simulate", "no.jsonl", "--policy", "marconi", "--capacity", "1e9"), "no.jsonl"),
         (("simulate", "no.npz", "--policy", "marconi", "--capacity", "1e9"), "no.npz: no such"),
-        (("simulate", TRACE, "--policy", "lru", "--capacity", "1e9"), "unknown policy 'lru'"),
+        (("simulate", TRACE, "--policy", "fifo", "--capacity", "1e9"), "unknown policy 'fifo'"),
         (("simulate", TRACE, "--policy", "marconi", "--capacity", "1"), "capacity is 1 bytes"),
         (
             ("simulate", TRACE, "--policy", "marconi", "--capacity", "1e9", "--model", "gpt"),

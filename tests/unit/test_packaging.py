@@ -61,11 +61,20 @@ def test_lock_satisfies_pyproject(repository: Path, project: dict[str, object]) 
         assert all(map(requirement.specifier.contains, versions)), requirement
 
 
-def test_lock_has_hashes_and_no_index(repository: Path) -> None:
-    text = (repository / "requirements.lock").read_text(encoding="utf-8")
-    pinned = re.findall(r"^[\w.-]+==", text, re.MULTILINE)
-    hashed = re.findall(r"^[\w.-]+==.*\\\n    --hash=sha256:", text, re.MULTILINE)
-    assert len(pinned) == len(hashed) > 50
+@pytest.mark.parametrize(
+    "lock",
+    [
+        "requirements.lock",
+        "sglang_patch/v0.5.16/requirements.lock",
+        "sglang_patch/v0.5.6.post2/requirements.lock",
+        "tests/patch/requirements.txt",
+    ],
+)
+def test_locks_have_hashes_and_no_index(repository: Path, lock: str) -> None:
+    text = (repository / lock).read_text(encoding="utf-8")
+    pinned = re.findall(r"^[\w.-]+(?:\[[\w,-]+\])?==", text, re.MULTILINE)
+    hashed = re.findall(r"^[\w.-]+(?:\[[\w,-]+\])?==.*\\\n    --hash=sha256:", text, re.MULTILINE)
+    assert len(pinned) == len(hashed) > 30
     assert not re.search(r"https?:|file:|--index|--find-links|@ ", text)
 
 
@@ -76,7 +85,7 @@ def test_version_is_in_the_changelog_and_citation(repository: Path) -> None:
 
 
 def test_importing_the_package_needs_no_gpu_stack(repository: Path) -> None:
-    imports = re.compile(r"^\s*(?:import|from) (torch|transformers|sglang)\b", re.MULTILINE)
+    imports = re.compile(r"^(?:import|from) (torch|transformers|sglang)\b", re.MULTILINE)
     offenders = [
         path.relative_to(repository).as_posix()
         for path in (repository / "marconi_core").rglob("*.py")

@@ -76,6 +76,21 @@ def test_the_same_wheels_give_the_same_bytes(tmp_path: Path, wheels: Path) -> No
     assert (first / "bundle.json").read_bytes() == (second / "bundle.json").read_bytes()
 
 
+def test_a_plug_in_travels_with_its_entry_point(
+    tmp_path: Path, wheels: Path, repository: Path
+) -> None:
+    pack(tmp_path / "b", sglang="9.9", wheels=wheels, plugin=repository / "sglang_patch")
+    unpack(tmp_path / "b", tmp_path / "site")
+    (entry_points,) = tmp_path.glob("site/marconi_sglang-*.dist-info/entry_points.txt")
+    assert "marconi = marconi_sglang.plugin:register" in entry_points.read_text()
+    assert (tmp_path / "site" / "marconi_sglang" / "plugin.py").is_file()
+
+
+def test_a_plug_in_that_is_none_is_named(tmp_path: Path, wheels: Path) -> None:
+    with pytest.raises(BundleError, match=r"has no pyproject\.toml"):
+        pack(tmp_path / "b", sglang="9.9", wheels=wheels, plugin=wheels)
+
+
 def test_unpacking_again_does_nothing_and_a_new_bundle_replaces(
     tmp_path: Path, wheels: Path
 ) -> None:

@@ -1,12 +1,15 @@
 """The comparison of server and simulator, with a simulator in the server's place."""
 
 from dataclasses import dataclass, field
+from typing import Any
 
 import pytest
 
 from marconi_core.serving.client import Reply
 from marconi_core.serving.errors import ServingError
-from marconi_core.serving.parity import compare
+from marconi_core.serving.parity import compare, predicted_cache
+from marconi_core.serving.simulated.cache import FixedCache
+from marconi_core.serving.spec import ServerSpec
 from marconi_core.sim.server import STOCK, PoolSizes, ServerSimulator
 from marconi_core.traces.trace import Request, Trace
 
@@ -47,7 +50,7 @@ def trace() -> Trace:
 
 def test_equal_servers_agree_and_history_holds_the_replies(trace: Trace) -> None:
     client = FakeClient()
-    rows = list(compare(client, ServerSimulator(POOLS, STOCK), trace, 1000))  # type: ignore[arg-type]
+    rows = list(compare(client, FixedCache(ServerSimulator(POOLS, STOCK)), trace, 1000))  # type: ignore[arg-type]
     assert len(rows) == len(trace)
     assert all(row.predicted_tokens == row.cached_tokens for row in rows)
     assert sum(row.cached_tokens for row in rows) > 0
@@ -57,13 +60,42 @@ def test_equal_servers_agree_and_history_holds_the_replies(trace: Trace) -> None
     assert 500 in trace.input_tokens(5) and 500 not in second
 
 
+def test_no_request_is_sent_after_the_deadline(trace: Trace) -> None:
+    client = FakeClient()
+    rows = compare(client, FixedCache(ServerSimulator(POOLS, STOCK)), trace, 1000, 0.0)  # type: ignore[arg-type]
+    assert not list(rows) and not client.prompts
+
+
 def test_other_pools_are_found_out(trace: Trace) -> None:
     client = FakeClient(PoolSizes(2000, 8))
-    rows = list(compare(client, ServerSimulator(POOLS, STOCK), trace, 1000))  # type: ignore[arg-type]
+    rows = list(compare(client, FixedCache(ServerSimulator(POOLS, STOCK)), trace, 1000))  # type: ignore[arg-type]
     assert any(row.predicted_tokens != row.cached_tokens for row in rows)
 
 
 def test_replies_without_ids_are_refused(trace: Trace) -> None:
     client = FakeClient(lost=1)
     with pytest.raises(ServingError, match="asked for 5 tokens, 4 came back"):
-        list(compare(client, ServerSimulator(POOLS, STOCK), trace, 1000))  # type: ignore[arg-type]
+        list(compare(client, FixedCache(ServerSimulator(POOLS, STOCK)), trace, 1000))  # type: ignore[arg-type]
+
+
+@pytest.mark.parametrize(
+    "fields",
+    [
+        {"variant": "no_buffer"},
+        {"variant": "extra_buffer"},
+        {"variant": "admission_only"},
+        {"variant": "marconi", "alpha": 0.5},
+        {"variant": "seglen_no_buffer", "alpha": 1},
+    ],
+)
+def test_variants_are_predicted(fields: dict[str, Any]) -> None:
+    spec = ServerSpec.of({"model": "nemotron_h_8b", **fields})
+    cache = predicted_cache(spec, PoolSizes(100_000, 20))
+    cache.hit(range(1, 1001), range(1, 9))
+    assert cache.hit(range(1, 1101), range(1, 9)) > 0
+
+
+def test_a_tuned_alpha_is_not_predictable() -> None:
+    spec = ServerSpec.of({"model": "nemotron_h_8b", "variant": "marconi"})
+    with pytest.raises(ServingError, match="when a tuned alpha changes is not predictable"):
+        predicted_cache(spec, PoolSizes(100_000, 20))

@@ -9,6 +9,8 @@ from hypothesis import strategies as st
 from marconi_core.errors import ModelError, PolicyError
 from marconi_core.models import MODELS
 from marconi_core.models.paper import Geometry
+from marconi_core.policies.corrections import PAPER as AS_PUBLISHED
+from marconi_core.policies.corrections import Corrections
 from marconi_core.sim.digests import cached_nodes, summary
 from marconi_core.sim.simulation import Simulation, Simulator, simulate
 from marconi_core.traces.trace import Request, Trace
@@ -81,36 +83,58 @@ def assert_same(run: Simulation, naive: NaiveCache) -> None:
     assert run.evicted.sum() == len(naive.evictions)
 
 
+def some_corrections() -> st.SearchStrategy[Corrections]:
+    """Corrections of the cache itself, any subset; those of the tuner change no replay."""
+    return st.one_of(st.just(AS_PUBLISHED), st.builds(Corrections, *[st.booleans()] * 6))
+
+
+@settings(max_examples=300, deadline=None)
+@given(
+    conversations(),
+    st.sampled_from([SMALL, PURE_ATTENTION, PAPER]),
+    st.floats(2, 30),
+    st.sampled_from([None, 0.0, 0.1, 0.7, 2.0]),
+    some_corrections(),
+)
+@example(TIED_LEAVES, SMALL, 7.0, None, AS_PUBLISHED)
+def test_radix_cache_equals_the_naive_one(
+    requests: list[Pair],
+    model: Geometry,
+    room: float,
+    alpha: float | None,
+    corrections: Corrections,
+) -> None:
+    trace = compiled(requests)
+    capacity = room * (model.state_bytes + model.kv_bytes * 40)
+    naive = NaiveRadixCache(model, capacity, alpha, corrections)
+    naive.replay(requests)
+    policy = "sglang_plus" if alpha is None else "oracle"
+    simulator = Simulator(trace, model, corrections=corrections)
+    run = simulator.run(policy, capacity, alpha=alpha, log=True)
+    assert_same(run, naive)
+    if corrections.capacity and corrections.whole_edges:
+        assert run.peak_bytes <= capacity
+
+
 @settings(max_examples=150, deadline=None)
 @given(
     conversations(),
     st.sampled_from([SMALL, PURE_ATTENTION, PAPER]),
-    st.floats(1, 30),
-    st.sampled_from([None, 0.0, 0.1, 0.7, 2.0]),
+    st.floats(2, 12),
+    st.sampled_from([32, 4]),
+    some_corrections(),
 )
-@example(TIED_LEAVES, SMALL, 7.0, None)
-def test_radix_cache_equals_the_naive_one(
-    requests: list[Pair], model: Geometry, room: float, alpha: float | None
-) -> None:
-    trace = compiled(requests)
-    capacity = room * (model.state_bytes + model.kv_bytes * 40)
-    naive = NaiveRadixCache(model, capacity, alpha)
-    naive.replay(requests)
-    policy = "sglang_plus" if alpha is None else "oracle"
-    assert_same(Simulator(trace, model).run(policy, capacity, alpha=alpha, log=True), naive)
-
-
-@settings(max_examples=150, deadline=None)
-@given(conversations(), st.sampled_from([SMALL, PURE_ATTENTION, PAPER]), st.floats(1, 12))
-@example(RIVAL_TAILS, SMALL, 1.0)
+@example(RIVAL_TAILS, SMALL, 1.0, 32, AS_PUBLISHED)
 def test_block_cache_equals_the_naive_one(
-    requests: list[Pair], model: Geometry, room: float
+    requests: list[Pair], model: Geometry, room: float, block: int, corrections: Corrections
 ) -> None:
     trace = compiled(requests)
     capacity = room * (model.state_bytes + model.kv_bytes * 40)
-    naive = NaiveBlockCache(model, capacity)
+    naive = NaiveBlockCache(model, capacity, corrections)
+    naive.BLOCK = block
     naive.replay(requests)
-    assert_same(Simulator(trace, model).run("vllm_plus", capacity, log=True), naive)
+    simulator = Simulator(trace, model, corrections=corrections, block=block)
+    assert_same(simulator.run("vllm_plus", capacity, log=True), naive)
 
 
 def test_alpha_changes_when_the_window_is_full() -> None:
@@ -172,7 +196,7 @@ def test_large_cache_searches_in_groups() -> None:
 @pytest.mark.parametrize(
     ("arguments", "message"),
     [
-        ({"policy": "lfu"}, "unknown policy 'lfu'; choose one of: vllm_plus, sglang_plus"),
+        ({"policy": "fifo"}, "unknown policy 'fifo'; choose one of: vllm_plus, sglang_plus"),
         ({"policy": "marconi", "alpha": 1.0}, "takes no alpha"),
         ({"policy": "oracle", "alpha": -0.1}, "must be a number >= 0"),
         ({"policy": "oracle", "alpha": math.nan}, "must be a number >= 0"),

@@ -17,6 +17,7 @@ from marconi_core.policies.two_pool import (
     TwoPoolEviction,
     admits,
     branch_point,
+    states_to_spare,
 )
 from tests.naive import normalised
 
@@ -283,6 +284,21 @@ def test_branch_points_and_admission() -> None:
     assert branch_point(kv_match=40, state_match=40) is None
     assert branch_point(kv_match=0, state_match=0) is None
     assert admits(40, 40) and not admits(39, 40) and not admits(40, None)
+
+
+@pytest.mark.parametrize(
+    ("states", "tokens", "spare"),
+    [
+        (30, 500, True),
+        (20, 500, False),
+        (21, 500, True),
+        (40, 1000, False),
+        (4, 0, True),
+        (3, 0, False),
+    ],
+)
+def test_states_to_spare_compares_shares(states: int, tokens: int, spare: bool) -> None:
+    assert states_to_spare(states, 40, tokens, 1000) is spare
 
 
 @pytest.mark.parametrize(

@@ -1,5 +1,6 @@
 """What the workflow would do, without doing it."""
 
+import shutil
 from pathlib import Path
 
 import pytest
@@ -54,12 +55,78 @@ def test_available_and_missing_datasets_take_part_and_are_left_out(
         ("fig8", {"fig8": 1, "compile_dataset": 2, "simulate": 4}),
         ("fig9", {"fig9": 1, "fig9_panel": 2, "compile_dataset": 2, "simulate": 4}),
         ("fig9b", {"fig9b": 1, "fig9_panel": 1, "compile_dataset": 1, "simulate": 2}),
-        ("claims", {"claims": 1, "compile_dataset": 2, "simulate": 4}),
+        ("fig3b", {"fig3b": 1}),
+        ("fig5", {"fig5": 1}),
+        ("fig14", {"fig14": 1}),
+        ("table1", {"table1": 1}),
+        ("fig6", {"fig6": 1, "experiment": 2, "compile_dataset": 2}),
+        ("fig10", {"fig10": 1, "experiment": 1, "compile_dataset": 1}),
+        ("fig11", {"fig11": 1, "experiment": 1, "compile_dataset": 1}),
+        ("ablation", {"ablation": 1, "experiment": 2, "compile_dataset": 2}),
+        ("regret", {"regret": 1, "experiment": 2, "compile_dataset": 2}),
+        ("policies", {"policies": 1, "compile_dataset": 2, "simulate": 4}),
+        ("alpha", {"alpha": 1, "compile_dataset": 2, "simulate": 4}),
+        ("claims", {"claims": 1, "compile_dataset": 2, "simulate": 4, "experiment": 8}),
+        ("server_sim", {"server_sim": 1, "simulate_server": 1, "compile_dataset": 1}),
         ("smoke", {"smoke": 1}),
+        ("smoke_live", {"smoke_live": 1, "check_server": 2}),
+        (
+            "live",
+            {
+                "live": 1,
+                "live_page": 1,
+                "live_replays": 1,
+                "live_ttft": 1,
+                "smoke_live": 1,
+                "compile_dataset": 1,
+                "retokenize_trace": 1,
+                "replay": 2,
+                "predict": 1,
+                "check_server": 2,
+                "measure_ttft": 1,
+                "measure_parity": 1,
+            },
+        ),
     ],
 )
 def test_named_targets(run: Run, target: str, rules: dict[str, int]) -> None:
     assert run(target, config="smoke") == rules
+
+
+def test_a_server_is_built_for_each_release(run: Run, checkout: Path, repository: Path) -> None:
+    shutil.copytree(repository / "sglang_patch", checkout / "sglang_patch")
+    shutil.copy(repository / "pyproject.toml", checkout)
+    assert run("build_server", config="smoke") == {"build_server": 1, "server_wheels": 2}
+
+
+def test_without_a_gpu_live_results_come_from_the_repository(run: Run) -> None:
+    planned = run("live", live={"server": "recorded"})
+    assert planned == {
+        "live": 1,
+        "live_page": 1,
+        "live_replays": 1,
+        "live_ttft": 1,
+        "smoke_live": 1,
+    }
+
+
+def test_with_a_gpu_everything_live_is_measured_once_per_server(run: Run) -> None:
+    planned = run("live", config="smoke", live={"server": "sglang", "states": [16, 32]})
+    assert planned["replay"] == 4
+    assert planned["measure_parity"] == planned["measure_ttft"] == 1
+    assert "live" not in run(config="smoke", live={"server": "sglang"}), "hours are asked for"
+
+
+def test_live_traces_are_translated_with_a_stand_in_unless_a_tokenizer_is_given(
+    run: Run, checkout: Path
+) -> None:
+    planned = run(
+        "text_replay", config="smoke", live={"server": "simulated", "tokenizer": "tekken"}
+    )
+    assert planned["tekken"] == planned["tokenizer"] == planned["text_replay_trace"] == 1
+    (checkout / "own.json").touch()
+    planned = run("live", config="smoke", live={"tokenizer": "own.json"})
+    assert planned["retokenize_trace"] == 1 and "tekken" not in planned
 
 
 def test_ready_traces_replace_the_source(run: Run, checkout: Path) -> None:

@@ -2,6 +2,7 @@
 import re
 import sys
 from dataclasses import asdict
+from pathlib import Path
 from types import SimpleNamespace
 
 from snakemake.exceptions import WorkflowError
@@ -11,8 +12,11 @@ from marconi_core import datasets as registry
 from marconi_core.rules.availability import VOCABULARY, read_reasons
 from marconi_core.config import load_config
 from marconi_core.errors import ConfigError
+from marconi_core.experiments import EXPERIMENTS, FIGURES
 from marconi_core.provenance import code_digest
+from marconi_core.serving.build import PATCHES, releases
 from marconi_core.sim.sweep import CODE
+from marconi_core.rules.experiments import arrivals_of, settings, trace_name
 from marconi_core.rules.study import grid
 
 try:
@@ -89,3 +93,40 @@ def compiled(wildcards):
 
 def dataset_of(wildcards):
     return STUDY.datasets[wildcards.dataset]
+
+
+def experiment_files(wildcards):
+    """The compiled data set; or, of ready traces, those that the experiment needs."""
+    name = wildcards.dataset
+    files = [name]
+    if STUDY.datasets[name].trace_dir is not None:
+        needed = arrivals_of(STUDY, wildcards.experiment, name)
+        files = [trace_name(STUDY, name, arrivals) for arrivals in needed]
+    return [f"<results>/traces/{file}.npz" for file in files]
+
+
+def taking_part(experiment, wildcards):
+    """Names of the data sets on which an experiment is run."""
+    return [name for name in used(wildcards) if arrivals_of(STUDY, experiment, name)]
+
+
+def rows_of(experiment):
+    """Input function: an experiment's rows of every data set on which it is run."""
+    return lambda wildcards: [
+        f"<results>/experiments/{experiment}/{name}.parquet"
+        for name in taking_part(experiment, wildcards)
+    ]
+
+
+def rows_behind_claims(wildcards):
+    """Rows behind all figures of the paper for which there is a data set."""
+    return [path for name in FIGURES for path in rows_of(name)(wildcards)]
+
+
+def figures_of_experiments(wildcards):
+    """The figures for which there is a data set, and those of the studies asked for."""
+    return [
+        f"<results>/figures/{name}.svg"
+        for name in (*FIGURES, *STUDY.studies)
+        if taking_part(name, wildcards)
+    ]

@@ -95,10 +95,62 @@ rule fig9b:
         ],
 
 
+rule policies:
+    input:
+        runs=of_all_traces("<results>/sim/{trace}/runs.parquet"),
+    output:
+        svg=report(
+            "<results>/figures/policies.svg",
+            caption="../report/policies.rst",
+            category="Beyond the paper",
+            labels={"figure": "policies", "shows": "every policy"},
+        ),
+        pdf="<results>/figures/policies.pdf",
+        csv="<results>/figures/policies.csv",
+    log:
+        "<logs>/policies.log",
+    conda:
+        "../envs/core.yaml"
+    params:
+        roles=roles,
+        code=code_digest("plots", "report", "policies"),
+    message:
+        "Drawing every policy's mean token hit rate."
+    script:
+        "../scripts/policies.py"
+
+
+rule alpha:
+    input:
+        runs=of_all_traces("<results>/sim/{trace}/runs.parquet"),
+        requests=of_all_traces("<results>/sim/{trace}/requests.parquet"),
+    output:
+        svg=report(
+            "<results>/figures/alpha.svg",
+            caption="../report/alpha.rst",
+            category="Beyond the paper",
+            labels={"figure": "alpha", "shows": "tuned and best alpha"},
+        ),
+        pdf="<results>/figures/alpha.pdf",
+        csv="<results>/figures/alpha.csv",
+    log:
+        "<logs>/alpha.log",
+    conda:
+        "../envs/core.yaml"
+    params:
+        roles=roles,
+        code=code_digest("plots", "report"),
+    message:
+        "Drawing the tuned alpha beside the best one."
+    script:
+        "../scripts/alpha.py"
+
+
 rule claims:
     input:
         runs=of_all_traces("<results>/sim/{trace}/runs.parquet"),
         requests=of_all_traces("<results>/sim/{trace}/requests.parquet"),
+        experiments=rows_behind_claims,
     output:
         csv="<results>/tables/claims.csv",
         markdown="<results>/tables/claims.md",
@@ -114,7 +166,7 @@ rule claims:
     params:
         roles=roles,
         left_out=left_out,
-        code=code_digest("report"),
+        code=code_digest("report", "models"),
     message:
         "Judging the paper's claims."
     script:

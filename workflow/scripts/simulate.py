@@ -8,7 +8,7 @@ from marconi_core.models import load_model
 from marconi_core.progress import Heartbeat
 from marconi_core.rules.log import rule_log
 from marconi_core.rules.study import grid, load_trace
-from marconi_core.sim import sweep
+from marconi_core.sim.sweep import sweep
 
 
 def main(snakemake):

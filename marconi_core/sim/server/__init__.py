@@ -1,21 +1,33 @@
 """A simulator of SGLang's prefix cache for hybrid models, exact to the token.
 
-It predicts what SGLang 0.5.16 does with one request at a time under `no_buffer`, stock or with
-Marconi's policies: each request's cached tokens, and the whole tree after it. The tests hold it
-against SGLang's own classes. `LegacyServerSimulator` does the same for 0.5.6.post2.
+It predicts what SGLang 0.5.16 does with one request at a time, stock or with Marconi's policies:
+each request's cached tokens, and the whole tree after it. `server_simulator` makes the one for a
+server's strategy, `no_buffer` or `extra_buffer`. The tests hold it against SGLang's own classes.
+`LegacyServerSimulator` does the same for 0.5.6.post2.
 """
 
 from marconi_core.sim.server.engine import PoolSizes, Served, ServerSimulator
 from marconi_core.sim.server.legacy import LegacyServerSimulator
+from marconi_core.sim.server.overlap import (
+    OverlapServerSimulator,
+    TrackGrid,
+    TrackingServerSimulator,
+)
 from marconi_core.sim.server.policy import ADMISSION_ONLY, STOCK, ServerPolicy, marconi
+from marconi_core.sim.server.strategy import Strategy, server_simulator
 
 __all__ = [
     "ADMISSION_ONLY",
     "STOCK",
     "LegacyServerSimulator",
+    "OverlapServerSimulator",
     "PoolSizes",
     "Served",
     "ServerPolicy",
     "ServerSimulator",
+    "Strategy",
+    "TrackGrid",
+    "TrackingServerSimulator",
     "marconi",
+    "server_simulator",
 ]

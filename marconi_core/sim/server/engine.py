@@ -1,23 +1,28 @@
 """SGLang 0.5.16's way of serving one request at a time from two pools, step by step.
 
 Settings it stands for: `no_buffer` without overlap, page size 1, one running request, first come
-first served. Each step below takes, frees and evicts in the order in which the server does.
+first served; `overlap` has `extra_buffer`. Each step below takes, frees and evicts in the order in
+which the server does.
 """
 
 import copy
 from dataclasses import dataclass, field, replace
+from typing import ClassVar
 
 import numpy as np
 from numpy.typing import ArrayLike
 
 from marconi_core.errors import PolicyError
 from marconi_core.models.cost import CostModel
-from marconi_core.policies.two_pool import EvictionSettings, admits, branch_point
+from marconi_core.policies.two_pool import (
+    HEADROOM,
+    EvictionSettings,
+    admits,
+    branch_point,
+    states_to_spare,
+)
 from marconi_core.sim.server.policy import STOCK, MarconiEviction, ServerPolicy, StockEviction
-from marconi_core.sim.server.tree import Inserted, Node, Tokens
-
-HEADROOM = 3
-"""State slots that SGLang wants to see free before each prefill, and the fewest that work at all."""
+from marconi_core.sim.server.tree import Inserted, Match, Node, Tokens
 
 
 @dataclass(frozen=True)
@@ -52,15 +57,27 @@ class Served:
 
 
 @dataclass
-class _Running:
-    """A request on its way."""
+class Running:
+    """A request on its way.
+
+    Attributes:
+        branch: the prompt's branch point.
+        node: what it locks.
+        own_from: KVs before are the tree's.
+        slots: state slots that it holds, the running state's and others.
+        on_probation: nodes whose states it has cached for as long as it runs.
+        tracked: where it has a state in a track buffer (`TrackingServerSimulator`).
+        keeps_prompt_state: the state at the prompt's end was admitted (`OverlapServerSimulator`).
+    """
 
     prompt: Tokens
     branch: int | None
-    node: Node  # what it locks
-    own_from: int  # KVs before are the tree's
-    has_slot: bool  # for the running state
+    node: Node
+    own_from: int
+    slots: int
     on_probation: list[Node] = field(default_factory=list)
+    tracked: int | None = None
+    keeps_prompt_state: bool = False
 
 
 class ServerSimulator:
@@ -70,7 +87,14 @@ class ServerSimulator:
         free_tokens, free_states: what is left in the pools.
         served: requests served so far.
         first_eviction: requests seen at the first eviction, that one included; 0 for never.
+        reserved_tokens: KV tokens that the scheduler leaves out when it looks if a request fits.
+        fewest_states: slots without which the server does not start.
+        slots_per_request: state slots that a running request holds.
     """
+
+    reserved_tokens: ClassVar[int] = 2
+    fewest_states: ClassVar[int] = HEADROOM
+    slots_per_request: ClassVar[int] = 1
 
     def __init__(
         self,
@@ -86,12 +110,16 @@ class ServerSimulator:
             chunk: `--chunked-prefill-size`; None for no chunked prefill.
 
         Raises:
-            PolicyError: no costs, or an impossible chunk.
+            PolicyError: no costs, an impossible chunk, or too few state slots.
         """
         if policy.eviction is not None and costs is None:
             raise PolicyError("Marconi's eviction needs the model's costs")
         if chunk is not None and chunk < 1:
             raise PolicyError(f"a prefill chunk of {chunk} tokens is impossible")
+        if sizes.states < self.fewest_states:
+            raise PolicyError(
+                f"this server needs at least {self.fewest_states} state slots, not {sizes.states}"
+            )
         self.sizes, self.policy, self._costs, self._chunk = sizes, policy, costs, chunk
         self.served = self.first_eviction = 0
         self.flush()
@@ -124,12 +152,23 @@ class ServerSimulator:
         self.eviction.two_pool.configure(settings)
         self.policy = replace(self.policy, eviction=settings)
 
+    @property
+    def alpha(self) -> float:
+        """Alpha of Marconi's eviction."""
+        assert self.policy.eviction is not None
+        return self.policy.eviction.alpha
+
+    def set_alpha(self, alpha: float) -> None:
+        """Change alpha and nothing else, from now on; see `configure`."""
+        assert self.policy.eviction is not None
+        self.configure(replace(self.policy.eviction, alpha=alpha))
+
     def serve(self, prompt: ArrayLike, output: ArrayLike) -> Served:
         """Serve a request.
 
         Args:
-            prompt, output: token ids, at least one each. The last output token is sampled but never
-                run through the model, so that it is not cached.
+            prompt, output: token ids, at least one each. Without overlap, the last output token is
+                sampled but never run through the model, so that it is not cached.
 
         Raises:
             PolicyError: the server would never start the request: it does not fit the KV pool.
@@ -138,64 +177,94 @@ class ServerSimulator:
         if not (prompt.ndim == output.ndim == 1 and len(prompt) and len(output)):
             raise PolicyError("a request needs at least one prompt token and one output token")
         length = len(prompt) + len(output)
-        if length + 1 >= self.sizes.kv_tokens:
+        most = self.sizes.kv_tokens - self.reserved_tokens
+        if length > most:
             raise PolicyError(
                 f"request {self.served + 1} has {length} tokens; a pool of "
-                f"{self.sizes.kv_tokens} KV tokens holds at most {self.sizes.kv_tokens - 2}"
+                f"{self.sizes.kv_tokens} KV tokens holds at most {most}"
             )
         self.served += 1
         request, hit = self._admit(prompt)
         self._prefill(request)
-        if len(output) > 1:  # else the request is finished already
-            self._cache_unfinished(request, len(prompt))
-        self._decode(len(output) - 1)
-        self._finish(request, np.concatenate((prompt, output[:-1])))
+        self._generate(request, output)
         return Served(hit, request.branch)
 
     def tree(self) -> dict[tuple[int, ...], bool]:
         """Return the cached nodes: the tokens to their end, and whether they have a state."""
         return {tokens: node.state for tokens, node in self._tree.nodes()}
 
-    def _admit(self, prompt: Tokens) -> tuple[_Running, int]:
+    def _admit(self, prompt: Tokens) -> tuple[Running, int]:
         """Look the prompt up, copy the state it starts from, lock it."""
         match = self._tree.match(prompt[:-1])  # the last token is always computed
-        branch = None
-        if self.policy.admission == "branch_points":
-            branch = branch_point(match.kv_tokens, match.state_tokens)
+        branch = self._branch(match)
         if match.node.state:
             self._take_state(in_use=match.node)
         self._tree.lock(match.node)
         self.eviction.use(match.node)
         match.node.on_probation = False
         hit = match.state_tokens
-        return _Running(prompt, branch, match.node, hit, match.node.state), hit
+        return Running(prompt, branch, match.node, hit, int(match.node.state)), hit
 
-    def _prefill(self, request: _Running) -> None:
-        """Compute the prompt, chunk by chunk; a chunk ends at the branch point."""
+    def _branch(self, match: Match) -> int | None:
+        """Return where to keep a state inside the prompt."""
+        if self.policy.admission == "every_chunk":
+            return None
+        return branch_point(match.kv_tokens, match.state_tokens)
+
+    def _admits(self, request: Running, position: int) -> bool:
+        """Tell whether the state at `position` of the prompt is cached for good."""
+        if self.policy.admission == "every_chunk" or admits(position, request.branch):
+            return True
+        return self.policy.admission == "by_pressure" and states_to_spare(
+            self.free_states, self.sizes.states, self.free_tokens, self.sizes.kv_tokens
+        )
+
+    def _prefill(self, request: Running) -> None:
+        """Compute the prompt, chunk by chunk."""
         done, length = request.own_from, len(request.prompt)
         while done < length:
-            end = length
-            if request.branch is not None and done < request.branch < length:
-                end = request.branch
-            if self._chunk is not None:
-                end = min(end, done + self._chunk)
+            end = self._chunk_end(request, done)
             if self.free_states < HEADROOM:
                 self._evict(states=HEADROOM - self.free_states)
-            if not request.has_slot:
+            while request.slots < self.slots_per_request:
                 self._take_state()
-                request.has_slot = True
+                request.slots += 1
             self._take_tokens(end - done)
+            self._launched(request, done, end)
             done = end
             if done < length:
                 self._cache_unfinished(request, done)
 
-    def _cache_unfinished(self, request: _Running, done: int) -> None:
+    def _chunk_end(self, request: Running, done: int) -> int:
+        """Return where the chunk that starts at `done` ends: at the branch point, if it gets there."""
+        end = len(request.prompt)
+        if request.branch is not None and done < request.branch < end:
+            end = request.branch
+        return end if self._chunk is None else min(end, done + self._chunk)
+
+    def _launched(self, request: Running, start: int, end: int) -> None:
+        """A chunk of the prompt is being computed."""
+
+    def _generate(self, request: Running, output: Tokens) -> None:
+        """Compute the output; its first token comes with the prompt."""
+        if len(output) > 1:  # else the request is finished already
+            self._cache_unfinished(request, len(request.prompt))
+        self._decode(len(output) - 1)
+        self._finish(request, np.concatenate((request.prompt, output[:-1])))
+
+    def _cache_unfinished(self, request: Running, done: int) -> None:
         """Cache the first `done` tokens of the prompt and a copy of the state there, if admitted."""
-        wanted = self.policy.admission == "every_chunk" or admits(done, request.branch)
-        if not (wanted or self.policy.probation):
-            return
-        sequence = request.prompt[:done]
+        wanted = self._admits(request, done)
+        if wanted or self.policy.probation:
+            self._take_copy(request, done)
+            self._cache(request, request.prompt[:done], wanted)
+
+    def _take_copy(self, request: Running, done: int) -> None:
+        """Take a slot for a copy of the running state."""
         self._take_state()
+
+    def _cache(self, request: Running, sequence: Tokens, wanted: bool) -> None:
+        """Cache a part of the prompt; go on from there. A state not `wanted` is on probation."""
         inserted = self._insert(sequence, request)
         if wanted:
             inserted.node.on_probation = False
@@ -214,9 +283,10 @@ class ServerSimulator:
             self._take_tokens(taken)
             steps -= taken
 
-    def _finish(self, request: _Running, sequence: Tokens) -> None:
-        """Cache the whole sequence and hand over the running state."""
+    def _finish(self, request: Running, sequence: Tokens) -> None:
+        """Cache the sequence and hand over a state at its end; give back the other slots."""
         self._insert(sequence, request).node.on_probation = False
+        self.free_states += request.slots - 1
         self._tree.unlock(request.node)
         for node in request.on_probation:
             if node.on_probation and node.state and node.children and not node.state_locks:
@@ -224,7 +294,7 @@ class ServerSimulator:
                 self.free_states += 1
             node.on_probation = False
 
-    def _insert(self, sequence: Tokens, request: _Running) -> Inserted:
+    def _insert(self, sequence: Tokens, request: Running) -> Inserted:
         """Offer a sequence and a state slot to the tree; it frees what it has already."""
         inserted = self._tree.insert(sequence, request.own_from)
         self.free_tokens += inserted.duplicates

@@ -1,8 +1,9 @@
-"""The same for SGLang 0.5.6.post2 (`MambaRadixCache`), which differs from 0.5.16 in three points.
+"""The same for SGLang 0.5.6.post2 (`MambaRadixCache`), which differs from 0.5.16 in four points.
 
 * A hit, and an insertion, make all states on the path the most recently used ones, not only the last.
 * A leaf takes the KVs above it along that no state and no other leaf keep.
 * One free state slot is enough to start a prefill.
+* A request may use one KV token more.
 """
 
 from marconi_core.sim.server.engine import ServerSimulator
@@ -48,6 +49,8 @@ class LegacyEviction(StockEviction):
 
 class LegacyServerSimulator(ServerSimulator):
     """Serves requests one after the other as SGLang 0.5.6.post2 does."""
+
+    reserved_tokens = 1
 
     def flush(self) -> None:
         super().flush()

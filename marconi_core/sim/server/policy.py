@@ -20,28 +20,29 @@ class ServerPolicy:
 
     Attributes:
         admission: `every_chunk` keeps a state at each end of a prefill chunk and of the prompt, as
-            stock SGLang; `branch_points` only where a prompt parts from what is cached. Both keep
-            the state after the last decoded token.
+            stock SGLang; `branch_points` only where a prompt parts from what is cached, as the
+            paper; `by_pressure` is `branch_points`, but `every_chunk` while states are the more
+            plentiful pool, as the plug-in. All keep the state after the last decoded token.
         eviction: Marconi's, or None for SGLang's least recently used.
         probation: also keep the states of `every_chunk` until their request ends, and those that
             another request has used by then for good; what the plug-in does on a server that runs
             several requests at a time, so that they find each other.
     """
 
-    admission: Literal["every_chunk", "branch_points"]
+    admission: Literal["every_chunk", "branch_points", "by_pressure"]
     eviction: EvictionSettings | None
     probation: bool = False
 
 
 STOCK = ServerPolicy("every_chunk", None)
-ADMISSION_ONLY = ServerPolicy("branch_points", None)
+ADMISSION_ONLY = ServerPolicy("by_pressure", None)
 
 
 def marconi(
     alpha: float = 0.0, other_pool: float = 1.0, objective: Objective = "marconi"
 ) -> ServerPolicy:
     """Return Marconi's admission and eviction; see `EvictionSettings`."""
-    return ServerPolicy("branch_points", EvictionSettings(objective, alpha, other_pool))
+    return ServerPolicy("by_pressure", EvictionSettings(objective, alpha, other_pool))
 
 
 class StockEviction:
@@ -52,7 +53,7 @@ class StockEviction:
 
     def copy(self) -> "StockEviction":
         """Return an independent cache with the same content."""
-        twin = StockEviction()
+        twin = type(self)()
         twin.tree, _ = self.tree.copy()
         return twin
 

@@ -147,11 +147,13 @@ class ServerTree:
         """Cache a sequence's KVs and the state at its end.
 
         Args:
-            sequence: not empty.
+            sequence: if it is empty, nothing is cached, and the state not taken.
             own_from: the request computed the KVs from this position on; before, it used the tree's.
         """
         node, at, duplicates = self.root, 0, 0
         node.last_access = self._tick()
+        if not len(sequence):
+            return Inserted(node, True, 0)
         while at < len(sequence):
             child = node.children.get(int(sequence[at]))
             if child is None:

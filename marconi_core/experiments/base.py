@@ -1,0 +1,57 @@
+"""What an experiment is, and what it works on."""
+
+from collections.abc import Callable, Mapping, Sequence
+from dataclasses import dataclass
+
+import pandas as pd
+
+from marconi_core.models.paper import Geometry
+from marconi_core.traces.arrivals import PoissonArrivals, TypingArrivals
+from marconi_core.traces.trace import Trace
+
+Arrivals = TypingArrivals | PoissonArrivals
+
+
+@dataclass(frozen=True)
+class Setting:
+    """One data set, and how the configuration has it simulated.
+
+    Attributes:
+        trace: returns the data set's requests in the order of an arrival process.
+        alphas: those that the tuner tries.
+        capacities: bytes.
+    """
+
+    trace: Callable[[Arrivals], Trace]
+    model: Geometry
+    alphas: Sequence[float]
+    bootstrap_multiplier: int
+    capacities: Sequence[float]
+
+
+@dataclass(frozen=True)
+class Experiment:
+    """A table computed from one data set.
+
+    Attributes:
+        name: of its files, and of the figure that shows it.
+        arrivals: by the paper's data set on which, or on a stand-in for which, the experiment is
+            run, the arrival processes that it needs; None for all configured ones of any data set.
+        run: returns the rows, without a column for the data set.
+    """
+
+    name: str
+    arrivals: Mapping[str, tuple[Arrivals, ...]] | None
+    run: Callable[[Setting, tuple[Arrivals, ...]], pd.DataFrame]
+
+
+def typing(sessions_per_second: float) -> TypingArrivals:
+    """Return the paper's arrivals of people."""
+    return TypingArrivals(sessions_per_second=sessions_per_second)
+
+
+def poisson(sessions_per_second: float, mean_response_time: float) -> PoissonArrivals:
+    """Return the paper's arrivals of agents."""
+    return PoissonArrivals(
+        sessions_per_second=sessions_per_second, mean_response_time=mean_response_time
+    )

@@ -1,0 +1,50 @@
+"""How far each policy is from what any cache of its size could do."""
+
+import pandas as pd
+
+from marconi_core.experiments.base import Arrivals, Experiment, Setting
+from marconi_core.policies import POLICIES
+from marconi_core.policies.corrections import Corrections
+from marconi_core.policies.flop_aware import costs
+from marconi_core.sim.bound import bounds, chances
+from marconi_core.sim.simulation import Simulator
+
+WITHIN_CAPACITY = Corrections(whole_edges=True, capacity=True)
+"""The bound holds for caches that keep to their size and have no false hits."""
+
+
+def regret(setting: Setting, arrivals: tuple[Arrivals, ...]) -> pd.DataFrame:
+    """Return one row per trace, capacity and policy or bound: token hit rate.
+
+    Of policies with a static alpha the best one counts. Rows named `unlimited`, `upper` and
+    `schedule` are those of `sim.bound.Bounds`.
+    """
+    rows = []
+    for process in arrivals:
+        trace = setting.trace(process)
+        found, known = chances(trace), costs(setting.model)
+        simulator = Simulator(trace, setting.model, setting.alphas, WITHIN_CAPACITY)
+        prompt_tokens = int(trace.n_in.sum())
+        for capacity in setting.capacities:
+            served = bounds(trace, found, known, capacity)._asdict()
+            for policy in sorted(POLICIES.values(), key=lambda policy: policy.alpha != "static"):
+                served[policy.name] = max(
+                    simulator.run(
+                        policy.name, capacity, alpha=alpha,
+                        bootstrap_multiplier=setting.bootstrap_multiplier,
+                    ).skipped_tokens
+                    for alpha in (setting.alphas if policy.alpha == "static" else (None,))
+                )  # fmt: skip
+            rows += [
+                {
+                    "trace": process.label,
+                    "capacity_bytes": capacity,
+                    "policy": name,
+                    "token_hit_rate": tokens / prompt_tokens,
+                }
+                for name, tokens in served.items()
+            ]
+    return pd.DataFrame(rows)
+
+
+REGRET = Experiment("regret", None, regret)

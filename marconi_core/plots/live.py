@@ -1,0 +1,88 @@
+"""Replays on live servers: token hit rate beside the prediction, and time to first token."""
+
+import pandas as pd
+from matplotlib.axes import Axes
+from matplotlib.figure import Figure
+
+from marconi_core.plots.style import POLICY_COLORS, paper_style
+from marconi_core.report.live import PLACE
+
+STOCK_COLOR, ADMISSION_COLOR, NONE_COLOR = "#E69F00", "#56B4E9", "#999999"
+COLORS = {
+    "no_cache": NONE_COLOR,
+    "no_buffer": STOCK_COLOR,
+    "extra_buffer": STOCK_COLOR,
+    "admission_only": ADMISSION_COLOR,
+    "seglen": "#009E73",
+    "marconi": POLICY_COLORS["marconi"],
+}
+NAMES = {
+    "no_cache": "no prefix cache",
+    "no_buffer": "stock, no_buffer",
+    "extra_buffer": "stock, extra_buffer",
+    "admission_only": "admission only",
+    "seglen": "SegLen",
+    "marconi": "Marconi",
+}
+ROW_INCHES = 0.22
+
+
+def draw(replays: pd.DataFrame) -> Figure:
+    """Draw a row of two panels per server, trace and pool size, from `report.live.table`."""
+    groups = list(replays.groupby(PLACE, sort=False))
+    heights = [len(group) + 2.2 for _, group in groups] or [3]
+    with paper_style():
+        figure = Figure(figsize=(7.4, 0.5 + ROW_INCHES * sum(heights)), layout="constrained")
+        if not groups:
+            figure.text(0.5, 0.5, "no replay has been recorded yet", ha="center", va="center")
+            return figure
+        panels = figure.subplots(len(groups), 2, squeeze=False, sharex="col", height_ratios=heights)
+        for (left, right), (place, group) in zip(panels, groups, strict=True):
+            server, trace, states, _ = place
+            left.set_title(f"{trace}, {states} states: {server}", loc="left")
+            _hits(left, group)
+            _times(right, group)
+        panels[-1][0].set_xlabel("token hit rate (%)")
+        panels[-1][1].set_xlabel("time to first token (ms)\nP5 to P99, P50 (bar), P95 (dot)")
+        panels[0][0].legend(loc="upper right")
+    return figure
+
+
+def name_of(variant: str) -> str:
+    """Return a variant's name for people."""
+    base, _, alpha = variant.partition("@")
+    family = base if base in NAMES else base.removesuffix("_no_buffer")
+    suffix = "" if base in NAMES else ", no_buffer"
+    if family in ("marconi", "seglen"):
+        suffix += f", alpha {alpha}" if alpha else ", tuned"
+    return NAMES[family] + suffix
+
+
+def color_of(variant: str) -> str:
+    """Return the colour of a variant's family."""
+    base = variant.partition("@")[0]
+    return COLORS[base if base in COLORS else base.removesuffix("_no_buffer")]
+
+
+def _hits(axes: Axes, group: pd.DataFrame) -> None:
+    positions = range(len(group))
+    colors = [color_of(variant) for variant in group["variant"]]
+    axes.barh(positions, 100 * group["token_hit_rate"], color=colors, height=0.65)
+    axes.plot(
+        100 * group["predicted_token_hit_rate"], positions, linestyle="", marker="|",
+        markersize=9, markeredgewidth=2, color="black", label="predicted",
+    )  # fmt: skip
+    axes.set_yticks(positions, labels=[name_of(variant) for variant in group["variant"]])
+    axes.set_ylim(len(group) - 0.4, -0.6)
+    axes.set_xlim(0, 100)
+
+
+def _times(axes: Axes, group: pd.DataFrame) -> None:
+    positions = range(len(group))
+    colors = [color_of(variant) for variant in group["variant"]]
+    axes.hlines(positions, group["ttft_p5_ms"], group["ttft_p99_ms"], colors=colors, linewidth=1.5)
+    axes.scatter(group["ttft_p50_ms"], positions, color=colors, marker="|", s=60, linewidths=2)
+    axes.scatter(group["ttft_p95_ms"], positions, color=colors, s=22, zorder=3)
+    axes.set_yticks(positions, labels=[])
+    axes.set_ylim(len(group) - 0.4, -0.6)
+    axes.set_xscale("log")

@@ -1,0 +1,80 @@
+"""Time to first token against prompt length, with nothing, half, and nine tenths of it cached."""
+
+from collections.abc import Iterable
+
+import numpy as np
+import pandas as pd
+from matplotlib.axes import Axes
+from matplotlib.figure import Figure
+
+from marconi_core.models.latency import PrefillLatency
+from marconi_core.plots.style import paper_style
+from marconi_core.report.recorded import Recording, by_order, prefill_fit, prefill_medians
+
+# by the part of the prompt that was sent before: colour, marker, name
+SHARES = {
+    0.0: ("#999999", "o", "nothing"),
+    0.5: ("#E69F00", "s", "half"),
+    0.9: ("#0072B2", "^", "90 %"),
+}
+
+
+def table(recordings: Iterable[Recording]) -> pd.DataFrame:
+    """Return one row per variant, prompt length and cached tokens: times in milliseconds, warm-up left out.
+
+    `fitted_ms` and the coefficients are those of `PrefillLatency`, fitted to the medians of the variant.
+    """
+    tables = []
+    for recording in recordings:
+        cells = prefill_medians(recording)
+        fit = prefill_fit(cells)
+        cells.insert(0, "variant", recording.variant)
+        cells["fitted_ms"] = fit.ms(cells["prompt_tokens"], cells["cached_tokens"])
+        cells["start_ms"] = fit.start_ms
+        cells["per_1024_tokens_ms"] = fit.per_1024_tokens_ms
+        cells["per_million_pairs_ms"] = fit.per_million_pairs_ms
+        cells["server"] = recording.server
+        cells["date"] = recording.date
+        tables.append(cells)
+    return pd.concat(tables, ignore_index=True).round(4)
+
+
+def draw(rows: pd.DataFrame) -> Figure:
+    """Draw one panel per variant from the rows of `table`: medians, their range, and the fit."""
+    variants = sorted(rows["variant"].unique(), key=by_order)
+    with paper_style():
+        figure = Figure(figsize=(1.4 + 2.5 * len(variants), 2.9), layout="constrained")
+        panels = figure.subplots(1, len(variants), sharey=True, squeeze=False)[0]
+        for axes, variant in zip(panels, variants, strict=True):
+            _panel(axes, rows[rows["variant"] == variant])
+            axes.set_title(variant)
+            axes.set_xlabel("prompt (1,024 tokens)")
+        panels[0].set_ylabel("time to first token (ms)")
+        most = max(panels, key=lambda axes: len(axes.get_legend_handles_labels()[1]))
+        panels[-1].legend(
+            *most.get_legend_handles_labels(), title="cached", loc="center left",
+            bbox_to_anchor=(1.02, 0.5),
+        )  # fmt: skip
+        figure.suptitle(", ".join(dict.fromkeys(rows["server"])))
+    return figure
+
+
+def _panel(axes: Axes, rows: pd.DataFrame) -> None:
+    fit = PrefillLatency(
+        *rows[["start_ms", "per_1024_tokens_ms", "per_million_pairs_ms"]].iloc[0].tolist()
+    )
+    share = rows["prefix_tokens"] / rows["prompt_tokens"]
+    lengths = np.linspace(rows["prompt_tokens"].min(), rows["prompt_tokens"].max(), 64)
+    for cached, (color, marker, name) in SHARES.items():
+        cells = rows[np.isclose(share, cached, atol=0.01)]
+        if cells.empty:
+            continue
+        spread = [cells["median_ms"] - cells["low_ms"], cells["high_ms"] - cells["median_ms"]]
+        axes.errorbar(
+            cells["prompt_tokens"] / 1024, cells["median_ms"], yerr=np.array(spread), label=name,
+            linestyle="", marker=marker, markersize=3.5, color=color, elinewidth=0.8,
+        )  # fmt: skip
+        axes.plot(lengths / 1024, fit.ms(lengths, cached * lengths), color=color, linewidth=1)
+    axes.set_yscale("log")
+    axes.set_xscale("log", base=2)
+    axes.set_xticks([1, 2, 4, 8, 16, 32], labels=["1", "2", "4", "8", "16", "32"])

@@ -1,0 +1,119 @@
+"""Files of a replay: rows as they come, and after the last one the measurement.
+
+A replay that ends early leaves ``NAME.partial.jsonl`` with its rows, and ``NAME.json`` whose `requests`
+falls short of `requests_planned`; there is no ``NAME.csv``. It cannot be continued, because nobody can
+put the cache back to where it was: the next attempt replays the whole trace. What is complete is
+not replayed again.
+"""
+
+import json
+import logging
+from collections.abc import Callable, Mapping
+from pathlib import Path
+from typing import Any
+
+from marconi_core.replay.options import ReplayOptions
+from marconi_core.replay.rows import ReplayRow, write_rows
+from marconi_core.replay.run import replay
+from marconi_core.replay.summary import summarize
+from marconi_core.serving.client import Client
+from marconi_core.serving.errors import ReplayError
+from marconi_core.serving.provenance import write_json
+from marconi_core.traces.trace import Trace
+
+logger = logging.getLogger(__name__)
+
+
+def outputs(folder: Path, name: str, repeats: int | None = None) -> list[Path]:
+    """Return the CSV files of a trace's replays: ``NAME.csv``, or ``NAME-1.csv`` and so on."""
+    numbers = [""] if repeats is None else [f"-{k}" for k in range(1, repeats + 1)]
+    return [folder / f"{name}{number}.csv" for number in numbers]
+
+
+def partial_path(output: Path) -> Path:
+    """Return where the rows of an unfinished replay are."""
+    return output.with_suffix(".partial.jsonl")
+
+
+def replayed(trace: Trace, options: ReplayOptions) -> dict[str, Any]:
+    """Return what is replayed and how, as JSON."""
+    return {
+        "trace": trace.digest(),
+        "options": options.model_dump(),
+        "requests_planned": min(options.requests or len(trace), len(trace)),
+    }
+
+
+def is_complete(output: Path, wanted: Mapping[str, Any]) -> bool:
+    """Return whether a replay was recorded to its end.
+
+    Args:
+        output: its CSV file.
+        wanted: what its JSON file must say, such as `replayed` and the server's `spec`.
+
+    Raises:
+        ReplayError: it was, but of something else.
+    """
+    description = output.with_suffix(".json")
+    if not (output.is_file() and description.is_file()):
+        return False
+    found = json.loads(description.read_text(encoding="utf-8"))
+    if found.get("requests") != found.get("requests_planned"):
+        return False
+    wanted = json.loads(json.dumps(wanted))  # tuples become lists
+    different = [key for key, value in wanted.items() if found.get(key) != value]
+    if different:
+        raise ReplayError(
+            f"{output}: holds a replay with another {', '.join(different)}; name another file, or "
+            "delete this one"
+        )
+    return True
+
+
+def record_replay(
+    trace: Trace,
+    client: Client,
+    options: ReplayOptions,
+    output: Path,
+    description: Mapping[str, Any],
+    after: Callable[[], Mapping[str, Any]] = dict,
+) -> list[ReplayRow]:
+    """Replay a trace and write it down.
+
+    Args:
+        output: a CSV file (see `ReplayRow`); a JSON file goes beside.
+        description: where the measurement comes from, for the JSON file.
+        after: called after the last row; more of the same.
+
+    Returns:
+        The rows.
+
+    Raises:
+        ServingError: a request failed. What came before is kept, see above.
+    """
+    document = {**description, **replayed(trace, options), "requests": 0}
+    beside, journal = output.with_suffix(".json"), partial_path(output)
+    output.parent.mkdir(parents=True, exist_ok=True)
+    output.unlink(missing_ok=True)
+    write_json(beside, document)
+    finished = 0
+    with journal.open("w", encoding="utf-8") as file:
+
+        def keep(row: ReplayRow) -> None:
+            nonlocal finished
+            finished += not row.error
+            file.write(json.dumps(row._asdict()) + "\n")
+            file.flush()
+
+        try:
+            rows = replay(trace, client, options, keep)
+        except BaseException as error:
+            reason = str(error) or type(error).__name__
+            write_json(beside, {**document, "requests": finished, "ended_by": reason})
+            logger.warning("ended early; %d rows are in %s", finished, journal)
+            raise
+    write_rows(rows, output)
+    summary = summarize(rows)
+    write_json(beside, {**document, **after(), "requests": len(rows), "summary": summary._asdict()})
+    journal.unlink()
+    return rows

@@ -1,0 +1,269 @@
+"""What live servers did: replays, parity, checklists, and what they say about the paper's claims."""
+
+import json
+from collections.abc import Iterable, Iterator, Sequence
+from pathlib import Path
+from typing import Any
+
+import pandas as pd
+
+from marconi_core.replay.rows import ReplayRow, read_rows
+from marconi_core.replay.summary import ReplaySummary, summarize
+from marconi_core.report.claims import printed_values
+from marconi_core.report.page import Section
+from marconi_core.report.predicted import KEYS
+from marconi_core.report.recorded import SIMULATED, Recording, by_order
+
+PLACE = ["server", "trace", "states", "kv_tokens"]  # replays in the same place can be compared
+MEASURED = [
+    "token_hit_rate", "ttft_p5_ms", "ttft_p50_ms", "ttft_p95_ms", "ttft_p99_ms",
+    "input_tokens_per_s", "output_tokens_per_s", "mean_in_flight", "jitter_p95_ms",
+]  # fmt: skip
+NO_CACHE = "no_cache"
+STOCK = ("no_buffer", "extra_buffer")
+# the paper's SGLang+: Marconi's admission, evicting the least recently used
+SGLANG_PLUS = ("admission_only", "admission_only_no_buffer")
+HELD, PARTLY, NOT, NO_VERDICT = "reproduced", "partly reproduced", "not reproduced", "no verdict"
+
+
+def requests(replays: Iterable[Recording]) -> pd.DataFrame:
+    """Return the raw rows of all complete replays, each with its server and trace."""
+    frames = []
+    for replay in replays:
+        if replay.complete:
+            rows = replay.rows()
+            for column, value in _where(replay).items():
+                rows[column] = value
+            frames.append(rows)
+    return pd.concat(frames, ignore_index=True) if frames else pd.DataFrame(columns=_ROWS)
+
+
+def _where(replay: Recording) -> dict[str, Any]:
+    """Return what is not in a replay's rows."""
+    return {
+        "server": replay.server,
+        "trace": replay.trace,
+        "states": replay.states,
+        "kv_tokens": replay.kv_tokens,
+        "variant": replay.variant,
+        "date": replay.date,
+        "replay": replay.path.stem,
+    }
+
+
+_ROWS = [*PLACE, "variant", "date", "replay", *ReplayRow._fields]
+
+
+def left_out(folders: Iterable[Path]) -> list[str]:
+    """Return a line for each replay below some folders that ended early: its name, and why."""
+    lines = []
+    for path in sorted(path for folder in folders for path in folder.rglob("*.json")):
+        found = json.loads(path.read_text(encoding="utf-8"))
+        planned = found.get("requests_planned")
+        if planned is not None and found["requests"] < planned:
+            reason = found.get("ended_by", "the machine was taken away")
+            lines.append(f"{path.stem}: {found['requests']} of {planned} requests; {reason}")
+    return lines
+
+
+def table(replays: Iterable[Recording], predictions: pd.DataFrame) -> pd.DataFrame:
+    """Return one row per server, trace and variant: medians over repeats, and the predictions.
+
+    Args:
+        replays: those that are not complete are left out.
+        predictions: what `predicted.read_predictions` returns.
+    """
+    summaries = pd.DataFrame(
+        [_where(r) | summarize(read_rows(r.path))._asdict() for r in replays if r.complete],
+        columns=[*PLACE, "variant", "date", "replay", *ReplaySummary._fields],
+    )
+    groups = summaries.groupby([*PLACE, "variant"])
+    found = groups[MEASURED].median()
+    found.insert(0, "date", groups["date"].max())
+    found.insert(1, "repeats", groups.size())
+    found.insert(2, "requests", groups["requests"].sum())
+    found["ttft_p95_low_ms"] = groups["ttft_p95_ms"].min()
+    found["ttft_p95_high_ms"] = groups["ttft_p95_ms"].max()
+    renamed = predictions.drop(columns="requests").rename(
+        columns={name: f"predicted_{name}" for name in predictions if name not in KEYS}
+    )
+    merged = found.reset_index().merge(renamed, on=KEYS, how="left")
+    order = merged["variant"].map(by_order)
+    merged = merged.assign(order=order).sort_values([*PLACE, "order"], ignore_index=True)
+    return merged.drop(columns="order")
+
+
+def reductions(replays: pd.DataFrame, baselines: Sequence[str]) -> pd.DataFrame:
+    """Return by how much Marconi lowers the P95 TTFT of the better of some baselines.
+
+    Marconi is the better of its variants with and without overlap, tuned or at a fixed alpha; so is
+    the baseline. `points` are percent of the P95 without a cache, as the paper counts; `percent` is
+    relative to the baseline.
+
+    Returns:
+        One row per place that has Marconi and a baseline.
+    """
+    found = []
+    for place, group in replays.groupby(PLACE, sort=False):
+        p95 = group.set_index("variant")["ttft_p95_ms"]
+        ours = p95[[name.startswith("marconi") for name in p95.index]]
+        theirs = p95[p95.index.isin(baselines)]
+        if ours.empty or theirs.empty:
+            continue
+        saved = theirs.min() - ours.min()
+        found.append(
+            dict(zip(PLACE, place, strict=True))
+            | {"marconi": ours.idxmin(), "baseline": theirs.idxmin()}
+            | {"ms": saved, "percent": 100 * saved / theirs.min()}
+            | {"points": 100 * saved / p95.get(NO_CACHE, float("nan"))}
+        )
+    return pd.DataFrame(found, columns=[*PLACE, "marconi", "baseline", "ms", "percent", "points"])
+
+
+def claims(replays: pd.DataFrame) -> pd.DataFrame:
+    """Return the paper's claims about time to first token beside what was measured.
+
+    A claim is reproduced if the largest reduction is at least the paper's, partly if there is one at
+    all. Simulated servers get no verdict.
+    """
+    vllm = max(printed_values("ttft_points_under_vllm_plus").values(), key=float)
+    sglang = max(printed_values("ttft_points_under_sglang_plus").values(), key=float)
+    rows = [
+        {
+            "claim": "P95 TTFT lower than vLLM+, up to",
+            "paper": f"{vllm} %",
+            "here": "not measured: no server checkpoints every block of 32 tokens",
+            "verdict": NO_VERDICT,
+        }
+    ]
+    for text, paper, baselines in (
+        ("P95 TTFT lower than SGLang+ (admission only), up to", sglang, SGLANG_PLUS),
+        ("P95 TTFT lower than stock SGLang, up to (not in the paper)", "", STOCK),
+    ):
+        for server, group in replays.groupby("server"):
+            found = reductions(group, baselines)
+            if not found.empty:
+                rows.append(_claim(text, paper, str(server), found))
+    return pd.DataFrame(rows)
+
+
+def _claim(text: str, paper: str, server: str, found: pd.DataFrame) -> dict[str, str]:
+    column = "percent" if found["points"].isna().any() else "points"
+    ordered = found.sort_values(column)
+    worst, best = ordered.iloc[0], ordered.iloc[-1]
+    unit = "% of no cache" if column == "points" else "%"
+    if server == SIMULATED or not paper:
+        verdict = NO_VERDICT
+    else:
+        verdict = HELD if best[column] >= float(paper) else PARTLY if best[column] > 0 else NOT
+    return {
+        "claim": text,
+        "paper": f"{paper} %" if paper else "",
+        "here": f"{best[column]:.1f} {unit} ({best['percent']:.1f} % of {best['baseline']}, "
+        f"{best['ms']:.0f} ms; {best['trace']}, {best['states']} states); least {worst[column]:.1f} "
+        f"({worst['trace']}, {worst['states']} states); {server}",
+        "verdict": verdict,
+    }
+
+
+def parity(recordings: Iterable[Recording]) -> pd.DataFrame:
+    """Return one row per parity run: requests, and those whose cached tokens differ from the prediction."""
+    found = []
+    for recording in recordings:
+        rows = recording.rows()
+        found.append(
+            {
+                "run": recording.path.stem,
+                "server": recording.server,
+                "date": recording.date,
+                "requests": len(rows),
+                "prompt tokens": int(rows["prompt_tokens"].sum()),
+                "cached tokens": int(rows["cached_tokens"].sum()),
+                "differing requests": int(
+                    (rows["predicted_tokens"] != rows["cached_tokens"]).sum()
+                ),
+            }
+        )
+    return pd.DataFrame(found)
+
+
+def checklists(paths: Iterable[Path]) -> pd.DataFrame:
+    """Return the smoke tests' checks: one row a check, one column a server."""
+    columns: dict[str, dict[str, str]] = {}
+    marks = {True: "ok", False: "FAILED", None: "not tried"}
+    for path in paths:
+        content: dict[str, Any] = json.loads(path.read_text(encoding="utf-8"))
+        name = path.name.removesuffix(".json").removesuffix(".smoke")
+        label = f"{name}: {content['label']} ({str(content['date'])[:10]})"
+        columns[label] = {c["name"]: marks[c["passed"]] for c in content["checks"]}
+    return pd.DataFrame(columns).fillna("").rename_axis("check").reset_index()
+
+
+def page(
+    origin: str,
+    replays: pd.DataFrame,
+    parity_runs: pd.DataFrame,
+    fits: pd.DataFrame,
+    checks: pd.DataFrame,
+    left_out: Sequence[str],
+) -> Iterator[Section]:
+    """Yield the sections of the page about live servers.
+
+    Args:
+        origin: where the measurements come from, for the reader.
+        replays: what `table` returns.
+        fits: what `plots.ttft.table` returns.
+        left_out: replays that ended early.
+    """
+    yield Section("Live servers", origin)
+    yield Section("The paper's claims, live", table=claims(replays) if len(replays) else None,
+                  text="" if len(replays) else "No replay has been recorded yet.")  # fmt: skip
+    if len(replays):
+        yield Section(
+            "Replays",
+            "Medians over repeats. Predicted: by the server simulator, one request at a time.",
+            _for_people(replays),
+        )
+    if left_out:
+        yield Section("Replays that ended early and are left out", items=left_out)
+    yield Section("Predicted against served cached tokens", table=parity_runs)
+    yield Section(
+        "Time to first token, ms",
+        "start + per 1,024 computed tokens + per million pairs of a computed token and one before it",
+        _fits_for_people(fits),
+    )
+    yield Section("Checklists", table=checks)
+
+
+def _for_people(replays: pd.DataFrame) -> pd.DataFrame:
+    def percent(value: float) -> str:
+        return "" if pd.isna(value) else f"{100 * value:.1f}"
+
+    def whole(value: float) -> str:
+        return "" if pd.isna(value) else f"{value:.0f}"
+
+    shown = {
+        "server": replays["server"],
+        "trace": replays["trace"],
+        "states": replays["states"],
+        "variant": replays["variant"],
+        "requests": replays["requests"],
+        "hit rate, %": replays["token_hit_rate"].map(percent),
+        "predicted, %": replays["predicted_token_hit_rate"].map(percent),
+        **{f"TTFT P{p}, ms": replays[f"ttft_p{p}_ms"].map(whole) for p in (5, 50, 95, 99)},
+        "P95 alone, predicted": replays["predicted_ttft_p95_ms"].map(whole),
+        "tokens in/s": replays["input_tokens_per_s"].map(whole),
+        "tokens out/s": replays["output_tokens_per_s"].map(whole),
+        "jitter P95, ms": replays["jitter_p95_ms"].round(1),
+    }
+    return pd.DataFrame(shown)
+
+
+def _fits_for_people(fits: pd.DataFrame) -> pd.DataFrame:
+    coefficients = ["start_ms", "per_1024_tokens_ms", "per_million_pairs_ms"]
+    error = (fits["fitted_ms"] / fits["median_ms"] - 1).abs()
+    grouped = fits.assign(error=100 * error).groupby(["server", "date", "variant"], sort=False)
+    shown = grouped[coefficients].first().round(3)
+    shown["mean error, %"] = grouped["error"].mean().round(1)
+    shown["largest error, %"] = grouped["error"].max().round(1)
+    return shown.reset_index()

@@ -1,0 +1,82 @@
+"""SGLang's command line, as far as it decides what is cached, and the cache that it stands for."""
+
+import argparse
+from pathlib import Path
+from typing import get_args
+
+from marconi_core.models import load_hybrid_model
+from marconi_core.models.cost import CostModel
+from marconi_core.policies.two_pool import EvictionSettings, Objective
+from marconi_core.serving.simulated.cache import Cache, NoCache, cache_for
+from marconi_core.serving.spec import STRATEGIES, ServerSpec
+from marconi_core.sim.server import PoolSizes, ServerPolicy
+
+# what SGLang takes by default with Nemotron-H 8B on an H100 (resources/recorded)
+H100_STATES, H100_KV_TOKENS, H100_RUNNING_REQUESTS = 253, 1_758_519, 50
+
+
+def command_line() -> argparse.ArgumentParser:
+    """Return the parser of the command line."""
+    parser = argparse.ArgumentParser(
+        prog="python -m marconi_core.serving.simulated", allow_abbrev=False,
+        description="A server without a GPU, with SGLang's options and API.",
+    )  # fmt: skip
+    parser.add_argument("--model-path", type=Path, required=True, help="folder with config.json")
+    parser.add_argument("--served-model-name", default="simulated")
+    parser.add_argument("--host", default="127.0.0.1")
+    parser.add_argument("--port", type=int, default=30000)
+    parser.add_argument("--context-length", type=int, default=33_000)
+    parser.add_argument("--max-mamba-cache-size", type=int, default=H100_STATES)
+    parser.add_argument("--max-total-tokens", type=int, default=H100_KV_TOKENS)
+    parser.add_argument("--max-running-requests", type=int, default=H100_RUNNING_REQUESTS)
+    parser.add_argument("--chunked-prefill-size", type=int, default=8192)
+    parser.add_argument("--mamba-ssm-dtype")
+    parser.add_argument("--disable-radix-cache", action="store_true")
+    parser.add_argument("--mamba-radix-cache-strategy", choices=STRATEGIES, default="extra_buffer")
+    parser.add_argument("--enable-custom-logit-processor", action="store_true")
+    parser.add_argument("--enable-marconi", action="store_true")
+    parser.add_argument("--marconi-admission-only", action="store_true")
+    parser.add_argument("--marconi-eviction-policy", choices=get_args(Objective), default="marconi")
+    parser.add_argument("--marconi-eff-weight", type=float, metavar="ALPHA")
+    parser.add_argument("--marconi-lambda", type=float, default=1.0, metavar="PRICE")
+    parser.add_argument(
+        "--simulated-speed", type=float, default=1.0, help="how many times faster than the H100"
+    )
+    parser.add_argument(
+        "--simulated-fault", action="append", default=[], metavar="KIND@REQUEST",
+        help="error, disconnect, hang or die at the N-th call of /generate",
+    )  # fmt: skip
+    return parser
+
+
+def prefix_cache(options: argparse.Namespace, model: CostModel, sizes: PoolSizes) -> Cache:
+    """Return the prefix cache of a server that is started with these options."""
+    if options.disable_radix_cache:
+        return NoCache()
+    strategy = options.mamba_radix_cache_strategy
+    chunk = None if options.chunked_prefill_size == -1 else options.chunked_prefill_size
+    if not options.enable_marconi:
+        return cache_for(sizes, model, strategy, chunk)
+    alpha, objective = options.marconi_eff_weight, options.marconi_eviction_policy
+    eviction = EvictionSettings(objective, alpha or 0.0, options.marconi_lambda)
+    plugin = ServerPolicy(
+        "by_pressure",
+        None if options.marconi_admission_only else eviction,
+        probation=options.max_running_requests > 1,
+    )
+    tuned = alpha is None and plugin.eviction is not None and objective != "lru"
+    return cache_for(sizes, model, strategy, chunk, plugin, tuned)
+
+
+def cache_of(spec: ServerSpec, sizes: PoolSizes) -> Cache:
+    """Return the prefix cache of a live server, as the simulator predicts it.
+
+    Args:
+        sizes: of the pools that the server has made, whatever the spec asks for.
+
+    Raises:
+        PolicyError: the pools are too small.
+    """
+    options, _ = command_line().parse_known_args(spec.arguments(port=0))
+    model = load_hybrid_model(spec.model, ssm_dtype=spec.ssm_dtype)
+    return prefix_cache(options, model, sizes)

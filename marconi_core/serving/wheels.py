@@ -1,0 +1,87 @@
+"""Wheels taken apart, changed and put together again, always to the same bytes."""
+
+import base64
+import csv
+import hashlib
+import io
+import time
+import zipfile
+from collections.abc import Sequence
+from email.message import Message
+from email.parser import HeaderParser
+from pathlib import Path
+
+from marconi_core.files import sha256_file
+from marconi_core.serving.bundle import TIME
+from marconi_core.serving.errors import BuildError
+
+
+def metadata(wheel: Path) -> Message:
+    """Return the metadata of a wheel.
+
+    Raises:
+        BuildError: it is no wheel.
+    """
+    try:
+        with zipfile.ZipFile(wheel) as archive:
+            (name,) = (n for n in archive.namelist() if n.endswith(".dist-info/METADATA"))
+            return HeaderParser().parsestr(archive.read(name).decode())
+    except (OSError, ValueError, zipfile.BadZipFile) as error:
+        raise BuildError(f"{wheel}: not a wheel ({error})") from None
+
+
+def unpack(wheel: Path, folder: Path) -> None:
+    """Unpack a wheel into a folder."""
+    with zipfile.ZipFile(wheel) as archive:
+        archive.extractall(folder)
+
+
+def hashes(folder: Path) -> dict[str, str]:
+    """Return the SHA-256 of each file below a folder."""
+    return {name: sha256_file(folder / name) for name in _files(folder)}
+
+
+def mark_as_changed(
+    folder: Path, version: str, requires: Sequence[str], notices: Sequence[Path]
+) -> None:
+    """Give an unpacked wheel another version, more requirements and more licence files."""
+    (info,) = folder.glob("*.dist-info")
+    old = info.name.removesuffix(".dist-info").partition("-")[2]
+    path = info / "METADATA"
+    text = path.read_text(encoding="utf-8")
+    text = text.replace(f"\nVersion: {old}\n", f"\nVersion: {version}\n", 1)
+    for header, values in (
+        ("Requires-Dist", requires),
+        ("License-File", [notice.name for notice in notices]),
+    ):
+        lines = "".join(f"{header}: {value}\n" for value in values)
+        text = text.replace(f"\n{header}:", f"\n{lines}{header}:", 1)
+    path.write_text(text, encoding="utf-8")
+    for notice in notices:
+        (info / "licenses" / notice.name).write_bytes(notice.read_bytes())
+    info.rename(info.with_name(info.name.replace(old, version)))
+
+
+def pack(folder: Path, wheel: Path) -> None:
+    """Pack a folder into a wheel, with a new RECORD."""
+    (record,) = folder.glob("*.dist-info/RECORD")
+    own = record.relative_to(folder).as_posix()
+    names = [*(name for name in _files(folder) if name != own), own]
+    rows = io.StringIO()
+    writer = csv.writer(rows, lineterminator="\n")
+    for name in names[:-1]:
+        content = (folder / name).read_bytes()
+        digest = base64.urlsafe_b64encode(hashlib.sha256(content).digest()).rstrip(b"=")
+        writer.writerow([name, f"sha256={digest.decode()}", len(content)])
+    writer.writerow([own, "", ""])
+    record.write_text(rows.getvalue(), encoding="utf-8")
+    date = time.gmtime(TIME)
+    with zipfile.ZipFile(wheel, "w") as archive:
+        for name in names:
+            entry = zipfile.ZipInfo(name, date[:6])
+            entry.external_attr = 0o644 << 16
+            archive.writestr(entry, (folder / name).read_bytes(), zipfile.ZIP_DEFLATED)
+
+
+def _files(folder: Path) -> list[str]:
+    return sorted(p.relative_to(folder).as_posix() for p in folder.rglob("*") if p.is_file())

@@ -1,0 +1,238 @@
+"""Eviction from the radix cache: the oldest leaf, the lowest score, or the lowest value."""
+
+from typing import Any
+
+import numpy as np
+
+from marconi_core.jit import compiled
+from marconi_core.policies.base import Entry
+from marconi_core.policies.candidates import (
+    Candidates,
+    add,
+    change,
+    remove,
+    search,
+    search_values,
+)
+from marconi_core.policies.flop_aware import Costs, efficiency, prefill_flops
+from marconi_core.sim import heap
+from marconi_core.sim.radix_tree import (
+    collect_leaves,
+    forget_children,
+    last_edge,
+    precedes,
+    set_edge,
+)
+from marconi_core.sim.records import (
+    ABSENT,
+    INTERNAL,
+    LEAF,
+    Records,
+    remove_child,
+    replace_child,
+)
+from marconi_core.sim.ring import unlink
+from marconi_core.traces.tree import ROOT
+
+heapify, pop, push = heap.heapify, heap.pop, heap.push
+
+OLDEST_LEAF, FLOP_SCORE, VALUE_SCORE, VALUE_RANK = range(4)
+"""Rules: the least recently used leaf; the lowest recency + alpha * FLOPs saved per byte; the lowest
+recency + alpha * a policy's own value; the lowest such value, of equals the least recently used."""
+
+
+@compiled
+def review(
+    tree: Records,
+    cache: Records,
+    candidates: Candidates,
+    node: int,
+    costs: Costs,
+    rule: int,
+    value: Any,
+) -> None:
+    """Bring `node`'s candidacy and worth up to date after its edge, children or use changed."""
+    if node == ROOT:
+        return
+    if cache[node].children > 1:
+        _withdraw(cache, candidates, node)
+        return
+    worth = _worth(tree, cache, node, costs, rule, value)
+    if cache[node].candidate == ABSENT:
+        cache[node].candidate = add(candidates, node, worth, cache[node].timestamp)
+    else:
+        change(candidates, cache[node].candidate, worth, cache[node].timestamp)
+
+
+@compiled
+def _worth(tree: Records, cache: Records, node: int, costs: Costs, rule: int, value: Any) -> float:
+    start, end = tree[cache[node].parent].depth, tree[node].depth
+    if rule == FLOP_SCORE:
+        return efficiency(start, end, costs)
+    entry = Entry(
+        start,
+        end,
+        cache[node].uses,
+        cache[node].timestamp,
+        np.float64(prefill_flops(start, end, costs)),
+        np.float64(costs.state_bytes + costs.kv_bytes * (end - start)),
+        cache[node].floor,
+    )
+    return value(entry)
+
+
+@compiled
+def _withdraw(cache: Records, candidates: Candidates, node: int) -> None:
+    """Remove `node` from the candidates, if it is one."""
+    place = cache[node].candidate
+    if place != ABSENT:
+        moved = remove(candidates, place)
+        cache[moved].candidate = place
+        cache[node].candidate = ABSENT
+
+
+@compiled
+def evict_by_score(
+    tree: Records,
+    cache: Records,
+    candidates: Candidates,
+    excess: float,
+    costs: Costs,
+    rule: int,
+    value: Any,
+    clock: int,
+    alpha: float,
+    request: int,
+    evictions: Any,
+    logged: int,
+    log: bool,
+) -> tuple[int, int, int]:
+    """Evict lowest scores or values until `excess` bytes are counted as freed.
+
+    A leaf is deleted; a node with one child gives up its state and the child absorbs its edge.
+    Unless corrected, a leaf counts with the bytes of the *last* candidate in preorder, not its own.
+
+    Returns:
+        (nodes, tokens, leaves) evicted.
+    """
+    freed, gone, gone_tokens, leaves = 0, 0, 0, 0
+    while freed < excess and candidates.used[0] > 0:
+        if rule == VALUE_RANK:
+            ties = search_values(candidates)
+        else:
+            ties = search(candidates, clock, alpha)
+        victim = _first(tree, cache, candidates, ties)
+        worth = candidates.entries[cache[victim].candidate].efficiency
+        cache[ROOT].floor = max(cache[ROOT].floor, worth)
+        parent = cache[victim].parent
+        edge = tree[victim].depth - tree[parent].depth
+        leaf = cache[victim].children == 0
+        if log:
+            evictions.request[logged + gone] = request
+            evictions.kind[logged + gone] = LEAF if leaf else INTERNAL
+            evictions.tokens[logged + gone] = edge
+            evictions.timestamp[logged + gone] = cache[victim].timestamp
+        gone += 1
+        freed += costs.state_bytes
+        _withdraw(cache, candidates, victim)
+        cache[cache[victim].top].starting = ABSENT
+        if leaf:
+            freed += costs.kv_bytes * (
+                edge if costs.corrections.own_bytes else last_edge(tree, cache)
+            )
+            gone_tokens += edge
+            leaves += 1
+            remove_child(cache, victim)
+            review(tree, cache, candidates, parent, costs, rule, value)
+        else:
+            child = cache[victim].first_child
+            cache[cache[child].top].starting = ABSENT
+            replace_child(cache, victim, child)
+            cache[child].rank = cache[victim].rank
+            cache[child].timestamp = max(cache[child].timestamp, cache[victim].timestamp)
+            set_edge(cache, child, cache[victim].top)
+            forget_children(cache, victim)
+            review(tree, cache, candidates, child, costs, rule, value)
+    return gone, gone_tokens, leaves
+
+
+@compiled
+def _first(tree: Records, cache: Records, candidates: Candidates, ties: int) -> int:
+    """Return the first in DFS preorder of the candidates that a search found."""
+    victim = candidates.tied[0]
+    for node in candidates.tied[1:ties]:
+        if precedes(tree, cache, node, victim):
+            victim = node
+    return victim
+
+
+@compiled
+def evict_oldest_leaves(
+    tree: Records,
+    cache: Records,
+    cached: int,
+    excess: float,
+    costs: Costs,
+    request: int,
+    evictions: Any,
+    logged: int,
+    log: bool,
+) -> tuple[int, int]:
+    """Evict least recently used leaves until `excess` bytes are freed.
+
+    The oldest node is always a leaf. Where timestamps tie, the reference leaves the order to
+    Python's heapq over the leaves in DFS preorder; then, and only then, that heap is built.
+
+    Returns:
+        (nodes, tokens) evicted.
+    """
+    tied = _ties_matter(tree, cache, excess, costs)
+    leaves = np.empty(cached + 1 if tied else 0, np.int32)
+    size = 0
+    if tied:
+        size = collect_leaves(cache, leaves)
+        heapify(leaves, size, cache)
+    freed, gone, gone_tokens = 0, 0, 0
+    while freed < excess:
+        victim = cache[ROOT].newer
+        if victim == ROOT:
+            break
+        if tied:
+            victim = pop(leaves, size, cache)
+            size -= 1
+        parent = cache[victim].parent
+        edge = tree[victim].depth - tree[parent].depth
+        if log:
+            evictions.request[logged + gone] = request
+            evictions.tokens[logged + gone] = edge
+            evictions.timestamp[logged + gone] = cache[victim].timestamp
+        freed += costs.state_bytes + costs.kv_bytes * edge
+        gone += 1
+        gone_tokens += edge
+        remove_child(cache, victim)
+        unlink(cache, victim)
+        cache[cache[victim].top].starting = ABSENT
+        if tied and parent != ROOT and cache[parent].children == 0:
+            push(leaves, size, parent, cache)
+            size += 1
+    return gone, gone_tokens
+
+
+@compiled
+def _ties_matter(tree: Records, cache: Records, excess: float, costs: Costs) -> bool:
+    """Tell whether two leaves of the same age may compete while `excess` bytes are freed.
+
+    They do not if the nodes of each age reached are one chain from a node up to its ancestors.
+    """
+    freed = 0
+    node = cache[ROOT].newer
+    while node != ROOT:
+        newer, parent = cache[node].newer, cache[node].parent
+        freed += costs.state_bytes + costs.kv_bytes * (tree[node].depth - tree[parent].depth)
+        same_age = newer != ROOT and cache[newer].timestamp == cache[node].timestamp
+        if same_age and newer != parent:
+            return True
+        if freed >= excess and not same_age:
+            return False
+        node = newer
+    return False

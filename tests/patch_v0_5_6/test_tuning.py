@@ -1,0 +1,11 @@
+"""Alpha tuned by a process beside the server; what happens when that process fails."""
+
+from tests.sglang_cpu.tuning import (  # noqa: F401 - collected here
+    test_a_given_alpha_is_not_tuned,
+    test_a_new_alpha_is_taken_while_serving,
+    test_a_process_that_does_not_read_is_given_up,
+    test_a_process_that_does_not_start_is_reported,
+    test_alpha_becomes_what_the_simulator_says,
+    test_flushing_starts_the_tuner_over,
+    test_serving_goes_on_when_the_process_dies,
+)

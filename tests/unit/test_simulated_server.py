@@ -1,0 +1,215 @@
+"""The server without a GPU: what it caches, how long it takes, and its interface."""
+
+import asyncio
+import json
+import time
+from collections.abc import AsyncIterator
+from pathlib import Path
+
+import pytest
+
+from marconi_core.errors import PolicyError
+from marconi_core.models import load_hybrid_model
+from marconi_core.models.latency import PrefillLatency
+from marconi_core.policies.two_pool import EvictionSettings
+from marconi_core.serving.__main__ import main
+from marconi_core.serving.client import Client
+from marconi_core.serving.errors import ServingError
+from marconi_core.serving.simulated.__main__ import main as simulated
+from marconi_core.serving.simulated.cache import FixedCache, NoCache, TunedCache, cache_for
+from marconi_core.serving.simulated.engine import Engine, Limits, made_up
+from marconi_core.serving.simulated.faults import Fault, at
+from marconi_core.serving.simulated.latency import Latency
+from marconi_core.sim.server import PoolSizes, ServerPolicy
+from marconi_core.traces.trace import Request, Trace
+from tests.unit.simulated_server import serving
+
+POOLS = PoolSizes(20_000, 20)
+COSTS = load_hybrid_model("nemotron_h_8b")
+PROMPT = list(range(1000, 1600))
+
+
+# --- what is cached
+
+
+@pytest.mark.parametrize(
+    ("strategy", "plugin", "hits"),
+    [
+        # the prompt's end; stock SGLang has it on its grid if there is overlap
+        ("no_buffer", None, [0, 600, 0]),
+        ("extra_buffer", None, [0, 512, 0]),
+        # the output's end, and the branch point at second sight
+        ("no_buffer", ServerPolicy("branch_points", None), [0, 603, 0]),
+        ("extra_buffer", ServerPolicy("branch_points", EvictionSettings("marconi")), [0, 604, 0]),
+    ],
+)
+def test_hits_are_those_of_the_servers_simulator(
+    strategy: str, plugin: ServerPolicy | None, hits: list[int]
+) -> None:
+    cache = cache_for(POOLS, COSTS, strategy, 8192, plugin)  # type: ignore[arg-type]
+    output = [1, 2, 3, 4]
+    other_end = [*PROMPT, 9, 9] if plugin is None else [*PROMPT, *output, 9, 9]
+    prompts = [PROMPT, other_end, [5, *PROMPT]]
+    assert [cache.hit(prompt, output) for prompt in prompts] == hits
+    cache.flush()
+    assert cache.hit(other_end, output) == 0
+
+
+def test_without_a_prefix_cache_nothing_hits() -> None:
+    cache = NoCache()
+    assert [cache.hit(PROMPT, [1]) for _ in range(2)] == [0, 0]
+
+
+def test_a_tuned_alpha_starts_over_with_a_flush() -> None:
+    plugin = ServerPolicy("branch_points", EvictionSettings("marconi", 0.0))
+    cache = cache_for(POOLS, COSTS, "no_buffer", 8192, plugin, tuned=True)
+    assert isinstance(cache, TunedCache)
+    assert cache.hit(PROMPT, [1, 2]) == 0 and cache.hit([*PROMPT, 1, 2], [3, 4]) == 601
+    cache.flush()
+    assert cache.hit(PROMPT, [1, 2]) == 0
+
+
+# --- how long it takes
+
+
+def test_times_are_the_recorded_ones() -> None:
+    latency = Latency.recorded("no_buffer")
+    # medians of resources/recorded: 57 to 61 ms, 621 ms, 82 ms; 8.1 to 8.3 ms a token
+    assert latency.prefill_s(1024, 0) == pytest.approx(0.060, rel=0.2)
+    assert latency.prefill_s(16384, 0) == pytest.approx(0.619, rel=0.15)
+    assert latency.prefill_s(16384, 14745) == pytest.approx(0.082, rel=0.35)
+    assert latency.output_token_ms == pytest.approx(8.3, rel=0.05)
+    assert Latency.recorded("no_buffer", speed=10).prefill_s(1024, 0) == pytest.approx(
+        latency.prefill_s(1024, 0) / 10
+    )
+
+
+async def _times(engine: Engine, prompts: list[list[int]], outputs: int) -> list[list[float]]:
+    """Serve prompts at once; return when each token came, in seconds."""
+    start = time.monotonic()
+
+    async def one(prompt: list[int]) -> list[float]:
+        served: AsyncIterator[object] = engine.serve(prompt, list(range(outputs)))
+        return [time.monotonic() - start async for _ in served]
+
+    return await asyncio.gather(*map(one, prompts))
+
+
+def test_prompts_are_computed_in_turn_and_decoded_together() -> None:
+    latency = Latency(PrefillLatency(100, 0, 0), output_token_ms=50)
+    prompts = [[1], [2], [3]]
+    both = asyncio.run(_times(Engine(NoCache(), latency, Limits(100, 2)), prompts, 5))
+    assert [times[0] for times in both] == pytest.approx([0.1, 0.2, 0.4], abs=0.06)
+    assert [times[-1] for times in both] == pytest.approx([0.3, 0.4, 0.6], abs=0.09)
+
+
+# --- the interface
+
+
+@pytest.fixture
+def client():  # type: ignore[no-untyped-def]
+    with serving(cache_for(POOLS, COSTS, "no_buffer", 8192)) as client:
+        yield client
+
+
+def test_streams_have_all_tokens_so_far_or_only_first_and_last(client: Client) -> None:
+    def lines(interval: int) -> list[dict]:
+        sampling = {"max_new_tokens": 4, "stream_interval": interval}
+        body = {"input_ids": PROMPT, "sampling_params": sampling, "stream": True}
+        *events, end = client.post("/generate", body).decode().strip().split("\n\n")
+        assert end == "data: [DONE]"
+        return [json.loads(event.removeprefix("data: ")) for event in events]
+
+    each, two = lines(1), lines(4)
+    wanted = made_up(PROMPT, 4)
+    assert [event["output_ids"] for event in each] == [wanted[:n] for n in (1, 2, 3, 4)]
+    assert [event["output_ids"] for event in two] == [wanted[:1], wanted]
+    assert two[0]["meta_info"]["finish_reason"] is None
+    assert two[1]["meta_info"]["finish_reason"]["type"] == "length"
+
+
+def test_replies_without_stream_and_texts(client: Client) -> None:
+    body = {"input_ids": PROMPT, "sampling_params": {"max_new_tokens": 2}}
+    assert client.json("/generate", body)["output_ids"] == made_up(PROMPT, 2)
+    chat = client.json(
+        "/v1/chat/completions", {"messages": [{"role": "user", "content": "x" * 50}]}
+    )
+    assert len(chat["choices"][0]["message"]["content"]) == 128
+    assert chat["usage"]["prompt_tokens"] == len("user: \n") + 50
+    text = client.json("/v1/completions", {"prompt": [*PROMPT, 5], "max_tokens": 3})
+    assert text["usage"]["prompt_tokens_details"]["cached_tokens"] == 600
+    assert len(text["choices"][0]["text"]) == 3
+    with pytest.raises(ServingError, match=r"HTTP 400 .*streams token ids only"):
+        client.json("/v1/completions", {"prompt": "x", "stream": True})
+    metrics = {sample.name: sample.value for sample in client.metrics()}
+    assert metrics["sglang:cached_tokens_total"] == 600
+
+
+def test_impossible_requests_are_refused(client: Client) -> None:
+    with pytest.raises(ServingError, match=r"HTTP 400 .*longer than the model's context"):
+        client.generate([1] * 40_000)
+    with pytest.raises(ServingError, match="a pool of 20000 KV tokens holds at most"):
+        client.generate([1] * 25_000)
+    with pytest.raises(ServingError, match=r"HTTP 400 .*at least one prompt token"):
+        client.generate([])
+    assert client.generate(PROMPT).prompt_tokens == 600
+
+
+def test_faults_are_written_kind_at_request() -> None:
+    faults = [Fault.of("error@2"), Fault.of("hang@3")]
+    assert [at(faults, n) for n in (1, 2, 3)] == [None, "error", "hang"]
+    for wrong in ("error", "error@0", "error@x", "explode@1"):
+        with pytest.raises(ServingError, match=f"fault '{wrong}': write KIND@REQUEST"):
+            Fault.of(wrong)
+
+
+# --- as a process, in the place of SGLang
+
+
+def arguments(command: str, variant: str, folder: Path, *more: str) -> list[str]:
+    words = [command, "--variant", variant, "--model", "nemotron_h_8b", "--log"]
+    words += [str(folder / "log"), *more, "--set", "server=simulated"]
+    return [*words, "extra_flags=--simulated-speed 50"]
+
+
+@pytest.mark.parametrize("variant", ["no_cache", "extra_buffer", "marconi"])
+def test_the_checklist_passes(
+    variant: str, tmp_path: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
+    tokenizer = tmp_path / "tokenizer.json"
+    tokenizer.write_text('{"added_tokens": []}')
+    words = arguments("smoke", variant, tmp_path, "--output", str(tmp_path / "smoke.json"))
+    assert main([*words, f"tokenizer={tokenizer}"]) == 0
+    printed = capsys.readouterr().out
+    assert printed.startswith("simulated server, ") and "not tried" not in printed
+    assert json.loads((tmp_path / "smoke.json").read_text())["weights"] == "none"
+
+
+def test_it_needs_no_gpu_and_agrees_with_the_simulator(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
+) -> None:
+    monkeypatch.setenv("CUDA_VISIBLE_DEVICES", "")  # a lease would fail
+    history = [list(range(100 * s, 100 * s + 50)) for s in range(8)]
+    trace = Trace.build(
+        Request(s, turn, 8 * turn + s, history[s] * (turn + 1), [7 * s, turn, 3])
+        for turn in range(4)
+        for s in range(8)
+    )
+    trace.save(tmp_path / "t.npz")
+    words = arguments(
+        "parity", "marconi_no_buffer", tmp_path, "--trace", str(tmp_path / "t.npz"),
+        "--states", "12", "--tokens", "5000", "--output", str(tmp_path / "p.csv"),
+    )  # fmt: skip
+    assert main([*words, "alpha=0.5"]) == 0
+    assert "32 requests, 0 differ" in capsys.readouterr().out
+    assert any(int(line.split(",")[4]) for line in (tmp_path / "p.csv").read_text().split()[1:])
+
+
+def test_bad_flags_end_it_with_one_message(
+    tmp_path: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
+    assert simulated(["--model-path", str(tmp_path)]) == 2
+    assert "marconi: unknown model" in capsys.readouterr().err
+    with pytest.raises(PolicyError, match="at least"):
+        cache_for(PoolSizes(5000, 3), COSTS, "extra_buffer", 8192)
+    assert isinstance(cache_for(POOLS, COSTS, "no_buffer", None), FixedCache)

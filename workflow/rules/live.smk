@@ -1,0 +1,241 @@
+# Live servers: measured on this machine's GPU, tried on a simulated server, or as recorded.
+# Measurements carry no digest of the code: they are not repeated because something was edited.
+import shlex
+
+from marconi_core.config.live import KEEP, TEKKEN
+from marconi_core.rules.live import (
+    ORIGINS,
+    origin,
+    recorded_checklists,
+    recorded_inputs,
+    replay_folders,
+)
+
+LIVE = STUDY.live
+ORIGIN = origin(LIVE)
+SERVING = f"{sys.executable} -m marconi_core.serving"
+QUICK_TTFT = "--rounds 1 --lengths 1024 2048 4096"
+PARITY_KV_TOKENS = 400_000
+
+
+wildcard_constraints:
+    variant=r"[a-z_]+(@[\d.]+)?",
+    states=r"\d+",
+
+
+def target_tokenizer():
+    """The vocabulary that traces are translated into."""
+    tekken = "<data>/tekken-tokenizer.json"
+    return {KEEP: [], TEKKEN: tekken}.get(LIVE.tokenizer, LIVE.tokenizer)
+
+
+def live_traces(pattern):
+    """Input function: a file of every trace to replay, of the data sets that take part."""
+    return lambda wildcards: [
+        pattern.format(trace=name)
+        for name in LIVE.traces
+        if STUDY.trace(name).dataset in used(wildcards)
+    ]
+
+
+def server_words(wildcards):
+    """Words that name the server to the command line."""
+    states = wildcards.get("states", LIVE.states[-1])
+    return shlex.join(LIVE.server_words(wildcards.variant, int(states)))
+
+
+def measured(what, files):
+    """Files of this machine's measurements, or the recorded ones."""
+    return recorded_inputs(what) if ORIGIN == "recorded" else files
+
+
+rule tekken:
+    input:
+        vocabulary=data_file("tekken_vocab"),
+    output:
+        tokenizer="<data>/tekken-tokenizer.json",
+    log:
+        "<logs>/tekken.log",
+    conda:
+        "../envs/core.yaml"
+    params:
+        code=code_digest("traces/tekken", "traces/tokenizers"),
+    message:
+        "Rebuilding Tekken, which stands in for the model's own tokenizer."
+    script:
+        "../scripts/tekken.py"
+
+
+rule retokenize_trace:
+    input:
+        compiled=compiled,
+        source=[] if LIVE.tokenizer == KEEP else "<data>/llama2-tokenizer.json",
+        target=target_tokenizer(),
+    output:
+        trace=f"<results>/live/traces/{{trace}}_{LIVE.vocabulary}.npz",
+        table=f"<results>/tables/retokenized_{{trace}}_{LIVE.vocabulary}.txt",
+    log:
+        f"<logs>/retokenize/{{trace}}_{LIVE.vocabulary}.log",
+    conda:
+        "../envs/core.yaml"
+    params:
+        code=code_digest(
+            "traces/retokenize",
+            "traces/vocabulary",
+            "traces/arrivals",
+            "traces/trace",
+            "traces/tree",
+        ),
+    message:
+        f"Translating {{wildcards.trace}} into the vocabulary '{LIVE.vocabulary}'."
+    script:
+        "../scripts/retokenize.py"
+
+
+rule text_replay_trace:
+    input:
+        compiled=compiled,
+        source="<data>/llama2-tokenizer.json",
+        target=target_tokenizer(),
+        retokenized=f"<results>/live/traces/{{trace}}_{LIVE.vocabulary}.npz",
+    output:
+        table=f"<results>/tables/texts_{{trace}}_{LIVE.vocabulary}.csv",
+    log:
+        f"<logs>/texts/{{trace}}_{LIVE.vocabulary}.log",
+    conda:
+        "../envs/core.yaml"
+    params:
+        code=code_digest(
+            "replay/texts", "traces/vocabulary", "traces/describe", "sim/server"
+        ),
+    message:
+        "Measuring what {wildcards.trace} loses when prompts are sent as texts."
+    script:
+        "../scripts/texts.py"
+
+
+rule check_server:
+    output:
+        json="<results>/live/smoke/{variant}.smoke.json",
+    log:
+        run="<logs>/live/smoke_{variant}.log",
+        server="<logs>/live/smoke_{variant}.server.log",
+    conda:
+        "../envs/core.yaml"
+    resources:
+        gpu=int(ORIGIN == "sglang"),
+    params:
+        server=server_words,
+    message:
+        "Starting {wildcards.variant} and going through the checklist."
+    shell:
+        "{SERVING} smoke {params.server} --output {output.json} --log {log.server} > {log.run} 2>&1"
+
+
+rule measure_ttft:
+    output:
+        rows="<results>/live/ttft/{variant}.csv",
+        description="<results>/live/ttft/{variant}.json",
+    log:
+        run="<logs>/live/ttft_{variant}.log",
+        server="<logs>/live/ttft_{variant}.server.log",
+    conda:
+        "../envs/core.yaml"
+    resources:
+        gpu=int(ORIGIN == "sglang"),
+    params:
+        server=server_words,
+        plan=QUICK_TTFT if LIVE.quick else "",
+        folder=lambda wildcards, output: Path(output.rows).parent,
+    message:
+        "Measuring the time to first token of {wildcards.variant} against prompt length."
+    shell:
+        "{SERVING} ttft {params.server} {params.plan} --output {params.folder} "
+        "--log {log.server} > {log.run} 2>&1"
+
+
+rule measure_parity:
+    input:
+        trace=f"<results>/live/traces/{{trace}}_{LIVE.vocabulary}.npz",
+    output:
+        rows="<results>/live/parity/{variant}_{trace}.csv",
+        description="<results>/live/parity/{variant}_{trace}.json",
+    log:
+        run="<logs>/live/parity_{variant}_{trace}.log",
+        server="<logs>/live/parity_{variant}_{trace}.server.log",
+    conda:
+        "../envs/core.yaml"
+    resources:
+        gpu=int(ORIGIN == "sglang"),
+    params:
+        server=lambda wildcards: shlex.join(LIVE.server_words(wildcards.variant)),
+        requests=60 if LIVE.quick else 1000,
+        states=LIVE.states[0],
+        kv_tokens=LIVE.kv_tokens or PARITY_KV_TOKENS,
+    message:
+        "Comparing predicted and served cached tokens of {wildcards.variant} on {wildcards.trace}."
+    shell:
+        "{SERVING} parity {params.server} --trace {input.trace} --requests {params.requests} "
+        "--states {params.states} --tokens {params.kv_tokens} --output {output.rows} "
+        "--log {log.server} > {log.run} 2>&1"
+
+
+# The rows are no declared outputs: what a failed replay has left is kept, and what is complete is
+# not replayed again.
+rule replay:
+    input:
+        traces=live_traces(f"<results>/live/traces/{{trace}}_{LIVE.vocabulary}.npz"),
+    output:
+        done=touch("<results>/live/replay/{variant}_states={states}.done"),
+    log:
+        run="<logs>/live/replay_{variant}_states={states}.log",
+        server="<logs>/live/replay_{variant}_states={states}.server.log",
+    conda:
+        "../envs/core.yaml"
+    resources:
+        gpu=int(ORIGIN == "sglang"),
+    params:
+        server=server_words,
+        how=shlex.join(LIVE.replay_words()),
+        folder=lambda wildcards, output: Path(output.done).with_suffix(""),
+    message:
+        "Replaying the traces on {wildcards.variant} with {wildcards.states} states."
+    shell:
+        "{SERVING} replay {params.server} --trace {input.traces} {params.how} "
+        "--output {params.folder} --log {log.server} > {log.run} 2>&1"
+
+
+rule bench_serving_run:
+    input:
+        tokenizer=target_tokenizer(),
+    output:
+        json="<results>/live/bench_serving/{variant}.json",
+    log:
+        run="<logs>/live/bench_serving_{variant}.log",
+        server="<logs>/live/bench_serving_{variant}.server.log",
+    conda:
+        "../envs/core.yaml"
+    resources:
+        gpu=int(ORIGIN == "sglang"),
+    params:
+        server=lambda wildcards, input: shlex.join(
+            LIVE.server_words(
+                wildcards.variant, LIVE.states[-1], tokenizer=input.tokenizer
+            )
+        ),
+    message:
+        "Running SGLang's own load generator on {wildcards.variant}."
+    shell:
+        "{SERVING} bench {params.server} --output {output.json} "
+        "--log {log.server} > {log.run} 2>&1"
+
+
+# Needs SGLang itself; a simulated server is not enough.
+rule bench_serving:
+    input:
+        expand("<results>/live/bench_serving/{variant}.json", variant=LIVE.variants),
+
+
+rule text_replay:
+    input:
+        live_traces(f"<results>/tables/texts_{{trace}}_{LIVE.vocabulary}.csv"),

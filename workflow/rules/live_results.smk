@@ -1,0 +1,165 @@
+# Figures, tables and the page of live servers.
+
+REPLAYS = measured(
+    "replay",
+    [f"<results>/live/replay/{pools.name}.done" for pools in LIVE.pools],
+)
+REPLAY_FOLDER = f"{STUDY.results_dir}/live/replay"
+FOLDERS = replay_folders() if ORIGIN == "recorded" else [REPLAY_FOLDER]
+TTFT = measured(
+    "ttft",
+    [
+        f"<results>/live/ttft/{variant}.{suffix}"
+        for variant in ("no_cache", "no_buffer", "extra_buffer")
+        if variant in LIVE.variants
+        for suffix in ("csv", "json")
+    ],
+)
+CHECKLISTS = (
+    recorded_checklists()
+    if ORIGIN == "recorded"
+    else [f"<results>/live/smoke/{variant}.smoke.json" for variant in LIVE.variants]
+)
+
+
+def parity_runs(wildcards):
+    if ORIGIN == "recorded":
+        return recorded_inputs("parity")
+    return [
+        path
+        for variant in LIVE.parity
+        for path in live_traces(f"<results>/live/parity/{variant}_{{trace}}.csv")(
+            wildcards
+        )
+    ]
+
+
+rule predict:
+    input:
+        replays=REPLAYS,
+        traces=live_traces(f"<results>/live/traces/{{trace}}_{LIVE.vocabulary}.npz"),
+    output:
+        table=f"{REPLAY_FOLDER}/predicted.csv",
+    log:
+        "<logs>/live/predict.log",
+    conda:
+        "../envs/core.yaml"
+    params:
+        folder=REPLAY_FOLDER,
+        code=code_digest("report/predicted", "sim/server", "policies", "models"),
+    message:
+        "Predicting the replays with the server simulator."
+    shell:
+        "{sys.executable} -m marconi_core.report.predicted {params.folder} "
+        "--traces {input.traces} > {log} 2>&1"
+
+
+rule live_replays:
+    input:
+        replays=REPLAYS,
+        predicted=[] if ORIGIN == "recorded" else rules.predict.output,
+    output:
+        svg=report(
+            "<results>/figures/live_replays.svg",
+            caption="../report/live_replays.rst",
+            category="Live",
+            labels={"figure": "replays", "shows": "hit rate and TTFT"},
+        ),
+        pdf="<results>/figures/live_replays.pdf",
+        csv="<results>/figures/live_replays.csv",
+        requests="<results>/live/requests.parquet",
+    log:
+        "<logs>/live/replays.log",
+    conda:
+        "../envs/core.yaml"
+    params:
+        origin=ORIGINS[ORIGIN],
+        folders=FOLDERS,
+        code=code_digest(
+            "plots/live", "plots/style", "report/live", "report/recorded", "replay"
+        ),
+    message:
+        "Drawing the replays."
+    script:
+        "../scripts/live_replays.py"
+
+
+rule live_ttft:
+    input:
+        recordings=TTFT,
+    output:
+        svg=report(
+            "<results>/figures/live_ttft.svg",
+            caption="../report/live_ttft.rst",
+            category="Live",
+            labels={"figure": "TTFT", "shows": "TTFT against prompt length"},
+        ),
+        pdf="<results>/figures/live_ttft.pdf",
+        csv="<results>/figures/live_ttft.csv",
+    log:
+        "<logs>/live/ttft.log",
+    conda:
+        "../envs/core.yaml"
+    params:
+        origin=ORIGINS[ORIGIN],
+        code=code_digest(
+            "plots/ttft", "plots/style", "report/recorded", "models/latency"
+        ),
+    message:
+        "Drawing the time to first token against prompt length."
+    script:
+        "../scripts/live_ttft.py"
+
+
+rule live_page:
+    input:
+        replays=rules.live_replays.output.csv,
+        requests=rules.live_replays.input.replays,
+        ttft=rules.live_ttft.output.csv,
+        parity=parity_runs,
+        checklists=CHECKLISTS,
+    output:
+        markdown="<results>/tables/live.md",
+        html=report(
+            "<results>/tables/live.html",
+            caption="../report/live.rst",
+            category="Live",
+        ),
+    log:
+        "<logs>/live/page.log",
+    conda:
+        "../envs/core.yaml"
+    params:
+        origin=ORIGINS[ORIGIN],
+        folders=FOLDERS,
+        code=code_digest("report/live", "report/page", "report/recorded"),
+    message:
+        "Writing the page about live servers."
+    script:
+        "../scripts/live_page.py"
+
+
+rule smoke_live:
+    input:
+        checklists=CHECKLISTS,
+    output:
+        table="<results>/tables/smoke_live.md",
+    log:
+        "<logs>/live/smoke.log",
+    conda:
+        "../envs/core.yaml"
+    params:
+        origin=ORIGINS[ORIGIN],
+        code=code_digest("report/live", "report/page"),
+    message:
+        "Gathering the checklists."
+    script:
+        "../scripts/smoke_live.py"
+
+
+rule live:
+    input:
+        rules.live_page.output,
+        rules.live_replays.output,
+        rules.live_ttft.output,
+        rules.smoke_live.output,

@@ -1,0 +1,56 @@
+# SGLang's cache with two pools, simulated under every policy: asked for by name, `server_sim`.
+from marconi_core.sim.server.sweep import CODE as SERVER_CODE
+
+
+def of_server_traces(pattern):
+    """Input function: a file of every trace of the study whose data set takes part."""
+    return lambda wildcards: [
+        pattern.format(trace=spec.name)
+        for spec in STUDY.traces(used(wildcards))
+        if spec.name in STUDY.server.pools
+    ]
+
+
+rule simulate_server:
+    input:
+        compiled=compiled,
+    output:
+        runs="<results>/server_sim/{trace}.parquet",
+    log:
+        "<logs>/simulate_server/{trace}.log",
+    benchmark:
+        "<benchmarks>/simulate_server/{trace}.tsv"
+    conda:
+        "../envs/core.yaml"
+    params:
+        study=STUDY.server.model_dump_json(),
+        code=code_digest(*SERVER_CODE, "traces/arrivals", "rules/study"),
+    message:
+        "Simulating a server under all policies and pools on {wildcards.trace}."
+    script:
+        "../scripts/simulate_server.py"
+
+
+rule server_sim:
+    input:
+        runs=of_server_traces("<results>/server_sim/{trace}.parquet"),
+    output:
+        svg=report(
+            "<results>/figures/server_pools.svg",
+            caption="../report/server_pools.rst",
+            category="Server",
+            labels={"figure": "server", "shows": "token hit rate, simulated"},
+        ),
+        pdf="<results>/figures/server_pools.pdf",
+        csv="<results>/figures/server_pools.csv",
+    log:
+        "<logs>/server_sim.log",
+    conda:
+        "../envs/core.yaml"
+    params:
+        roles=roles,
+        code=code_digest("plots/server_pools", "plots/style", "report"),
+    message:
+        "Drawing the simulated server."
+    script:
+        "../scripts/server_sim.py"

@@ -1,0 +1,31 @@
+"""Writes the page about live servers."""
+
+from pathlib import Path
+
+import pandas as pd
+
+from marconi_core.report.live import checklists, left_out, page, parity
+from marconi_core.report.page import to_html, to_markdown
+from marconi_core.report.recorded import load
+from marconi_core.rules.live import csv_files
+from marconi_core.rules.log import rule_log
+
+
+def main(snakemake):
+    with rule_log(snakemake.log[0]):
+        sections = list(
+            page(
+                snakemake.params.origin,
+                pd.read_csv(snakemake.input.replays),
+                parity(load(csv_files(list(snakemake.input.parity)))),
+                pd.read_csv(snakemake.input.ttft),
+                checklists(map(Path, snakemake.input.checklists)),
+                left_out(map(Path, snakemake.params.folders)),
+            )
+        )
+        Path(snakemake.output.markdown).write_text(to_markdown(sections), encoding="utf-8")
+        Path(snakemake.output.html).write_text(to_html(sections, "Live"), encoding="utf-8")
+
+
+if "snakemake" in globals():
+    main(snakemake)  # noqa: F821

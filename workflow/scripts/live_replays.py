@@ -1,0 +1,24 @@
+"""Draws the replays of live servers, and writes all their requests as one table."""
+
+from pathlib import Path
+
+from marconi_core.plots import live as plot
+from marconi_core.plots.style import save_with_data
+from marconi_core.report.live import requests, table
+from marconi_core.report.predicted import read_predictions
+from marconi_core.report.recorded import load
+from marconi_core.rules.live import csv_files
+from marconi_core.rules.log import rule_log
+
+
+def main(snakemake):
+    with rule_log(snakemake.log[0]):
+        recordings = list(load(csv_files(snakemake.params.folders)))
+        requests(recordings).to_parquet(snakemake.output.requests, index=False)
+        replays = table(recordings, read_predictions(map(Path, snakemake.params.folders)))
+        figures = [snakemake.output[name] for name in ("svg", "pdf", "csv")]
+        save_with_data(plot.draw(replays), replays, figures)
+
+
+if "snakemake" in globals():
+    main(snakemake)  # noqa: F821

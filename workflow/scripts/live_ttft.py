@@ -1,0 +1,17 @@
+"""Draws time to first token against prompt length."""
+
+from marconi_core.plots import ttft
+from marconi_core.plots.style import save_with_data
+from marconi_core.report.recorded import load
+from marconi_core.rules.live import csv_files
+from marconi_core.rules.log import rule_log
+
+
+def main(snakemake):
+    with rule_log(snakemake.log[0]):
+        rows = ttft.table(load(csv_files(list(snakemake.input.recordings))))
+        save_with_data(ttft.draw(rows), rows, snakemake.output)
+
+
+if "snakemake" in globals():
+    main(snakemake)  # noqa: F821

@@ -1,0 +1,18 @@
+"""Gathers the checklists of live servers."""
+
+from pathlib import Path
+
+from marconi_core.report.live import checklists
+from marconi_core.report.page import Section, to_markdown
+from marconi_core.rules.log import rule_log
+
+
+def main(snakemake):
+    with rule_log(snakemake.log[0]):
+        table = checklists(map(Path, snakemake.input.checklists))
+        section = Section("Checklists", snakemake.params.origin, table)
+        Path(snakemake.output.table).write_text(to_markdown([section]), encoding="utf-8")
+
+
+if "snakemake" in globals():
+    main(snakemake)  # noqa: F821
