@@ -46,6 +46,7 @@ if STUDY.server:
 
 if STUDY.live:
 
+    include: "workflow/rules/live_common.smk"
     include: "workflow/rules/live.smk"
     include: "workflow/rules/live_results.smk"
 

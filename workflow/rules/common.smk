@@ -130,3 +130,12 @@ def figures_of_experiments(wildcards):
         for name in (*FIGURES, *STUDY.studies)
         if taking_part(name, wildcards)
     ]
+
+
+def of_server_traces(pattern):
+    """Input function: a file of every trace of the study whose data set takes part."""
+    return lambda wildcards: [
+        pattern.format(trace=spec.name)
+        for spec in STUDY.traces(used(wildcards))
+        if spec.name in STUDY.server.pools
+    ]

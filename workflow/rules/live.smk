@@ -1,52 +1,5 @@
 # Live servers: measured on this machine's GPU, tried on a simulated server, or as recorded.
 # Measurements carry no digest of the code: they are not repeated because something was edited.
-import shlex
-
-from marconi_core.config.live import KEEP, TEKKEN
-from marconi_core.rules.live import (
-    ORIGINS,
-    origin,
-    recorded_checklists,
-    recorded_inputs,
-    replay_folders,
-)
-
-LIVE = STUDY.live
-ORIGIN = origin(LIVE)
-SERVING = f"{sys.executable} -m marconi_core.serving"
-QUICK_TTFT = "--rounds 1 --lengths 1024 2048 4096"
-PARITY_KV_TOKENS = 400_000
-
-
-wildcard_constraints:
-    variant=r"[a-z_]+(@[\d.]+)?",
-    states=r"\d+",
-
-
-def target_tokenizer():
-    """The vocabulary that traces are translated into."""
-    tekken = "<data>/tekken-tokenizer.json"
-    return {KEEP: [], TEKKEN: tekken}.get(LIVE.tokenizer, LIVE.tokenizer)
-
-
-def live_traces(pattern):
-    """Input function: a file of every trace to replay, of the data sets that take part."""
-    return lambda wildcards: [
-        pattern.format(trace=name)
-        for name in LIVE.traces
-        if STUDY.trace(name).dataset in used(wildcards)
-    ]
-
-
-def server_words(wildcards):
-    """Words that name the server to the command line."""
-    states = wildcards.get("states", LIVE.states[-1])
-    return shlex.join(LIVE.server_words(wildcards.variant, int(states)))
-
-
-def measured(what, files):
-    """Files of this machine's measurements, or the recorded ones."""
-    return recorded_inputs(what) if ORIGIN == "recorded" else files
 
 
 rule tekken:
@@ -125,11 +78,12 @@ rule check_server:
     resources:
         gpu=int(ORIGIN == "sglang"),
     params:
+        serving=SERVING,
         server=server_words,
     message:
         "Starting {wildcards.variant} and going through the checklist."
     shell:
-        "{SERVING} smoke {params.server} --output {output.json} --log {log.server} > {log.run} 2>&1"
+        "{params.serving} smoke {params.server} --output {output.json} --log {log.server} > {log.run} 2>&1"
 
 
 rule measure_ttft:
@@ -144,13 +98,14 @@ rule measure_ttft:
     resources:
         gpu=int(ORIGIN == "sglang"),
     params:
+        serving=SERVING,
         server=server_words,
         plan=QUICK_TTFT if LIVE.quick else "",
         folder=lambda wildcards, output: Path(output.rows).parent,
     message:
         "Measuring the time to first token of {wildcards.variant} against prompt length."
     shell:
-        "{SERVING} ttft {params.server} {params.plan} --output {params.folder} "
+        "{params.serving} ttft {params.server} {params.plan} --output {params.folder} "
         "--log {log.server} > {log.run} 2>&1"
 
 
@@ -168,6 +123,7 @@ rule measure_parity:
     resources:
         gpu=int(ORIGIN == "sglang"),
     params:
+        serving=SERVING,
         server=lambda wildcards: shlex.join(LIVE.server_words(wildcards.variant)),
         requests=60 if LIVE.quick else 1000,
         states=LIVE.states[0],
@@ -175,7 +131,7 @@ rule measure_parity:
     message:
         "Comparing predicted and served cached tokens of {wildcards.variant} on {wildcards.trace}."
     shell:
-        "{SERVING} parity {params.server} --trace {input.trace} --requests {params.requests} "
+        "{params.serving} parity {params.server} --trace {input.trace} --requests {params.requests} "
         "--states {params.states} --tokens {params.kv_tokens} --output {output.rows} "
         "--log {log.server} > {log.run} 2>&1"
 
@@ -195,13 +151,14 @@ rule replay:
     resources:
         gpu=int(ORIGIN == "sglang"),
     params:
+        serving=SERVING,
         server=server_words,
         how=shlex.join(LIVE.replay_words()),
         folder=lambda wildcards, output: Path(output.done).with_suffix(""),
     message:
         "Replaying the traces on {wildcards.variant} with {wildcards.states} states."
     shell:
-        "{SERVING} replay {params.server} --trace {input.traces} {params.how} "
+        "{params.serving} replay {params.server} --trace {input.traces} {params.how} "
         "--output {params.folder} --log {log.server} > {log.run} 2>&1"
 
 
@@ -218,6 +175,7 @@ rule bench_serving_run:
     resources:
         gpu=int(ORIGIN == "sglang"),
     params:
+        serving=SERVING,
         server=lambda wildcards, input: shlex.join(
             LIVE.server_words(
                 wildcards.variant, LIVE.states[-1], tokenizer=input.tokenizer
@@ -226,7 +184,7 @@ rule bench_serving_run:
     message:
         "Running SGLang's own load generator on {wildcards.variant}."
     shell:
-        "{SERVING} bench {params.server} --output {output.json} "
+        "{params.serving} bench {params.server} --output {output.json} "
         "--log {log.server} > {log.run} 2>&1"
 
 

@@ -22,18 +22,6 @@ CHECKLISTS = (
 )
 
 
-def parity_runs(wildcards):
-    if ORIGIN == "recorded":
-        return recorded_inputs("parity")
-    return [
-        path
-        for variant in LIVE.parity
-        for path in live_traces(f"<results>/live/parity/{variant}_{{trace}}.csv")(
-            wildcards
-        )
-    ]
-
-
 rule predict:
     input:
         replays=REPLAYS,
@@ -45,12 +33,13 @@ rule predict:
     conda:
         "../envs/core.yaml"
     params:
-        folder=REPLAY_FOLDER,
+        python=sys.executable,
+        folder=lambda wildcards, output: Path(output.table).parent,
         code=code_digest("report/predicted", "sim/server", "policies", "models"),
     message:
         "Predicting the replays with the server simulator."
     shell:
-        "{sys.executable} -m marconi_core.report.predicted {params.folder} "
+        "{params.python} -m marconi_core.report.predicted {params.folder} "
         "--traces {input.traces} > {log} 2>&1"
 
 

@@ -2,15 +2,6 @@
 from marconi_core.sim.server.sweep import CODE as SERVER_CODE
 
 
-def of_server_traces(pattern):
-    """Input function: a file of every trace of the study whose data set takes part."""
-    return lambda wildcards: [
-        pattern.format(trace=spec.name)
-        for spec in STUDY.traces(used(wildcards))
-        if spec.name in STUDY.server.pools
-    ]
-
-
 rule simulate_server:
     input:
         compiled=compiled,
