@@ -101,10 +101,14 @@ def _draw_panel(axes: Axes, rows: pd.DataFrame) -> None:
         if f"hit_{name}" in rows:
             axes.plot(places, rows[f"hit_{name}"], label=label, **style)
     names = [
-        f"{states:,}\n{tokens / 1e3:,.0f}k"
+        f"{states}\n{_short(tokens)}"
         for states, tokens in zip(rows["states"], rows["kv_tokens"], strict=True)
     ]
     axes.set_xticks(places, names, fontsize=6)
     axes.set_ylim(0, 100)
     axes.set_title(two_lines(rows["label"].iloc[0]))
     axes.set_xlabel("state slots, KV tokens")
+
+
+def _short(tokens: int) -> str:
+    return f"{tokens / 1e6:.3g}M" if tokens >= 1e6 else f"{tokens / 1e3:.0f}k"
