@@ -176,10 +176,11 @@ class Config(Section):
         min_length=1,
         description="alphas that Marconi's tuner tries and that `oracle` keeps from start to end",
     )
-    studies: tuple[Literal["ablation", "regret"], ...] = Field(
+    studies: tuple[Literal["ablation", "regret", "geometry"], ...] = Field(
         (),
         description="further simulations of the whole grid: `ablation` corrects the paper's quirks "
-        "one by one, `regret` compares every policy with the best possible",
+        "one by one, `regret` compares every policy with the best possible, `geometry` compares "
+        "hybrid models",
     )
     datasets: dict[Annotated[str, Field(pattern=f"^{DATASET_NAME}$")], DatasetConfig] = Field(
         min_length=1, description="data sets by name; the name starts every trace's name"

@@ -5,7 +5,7 @@ name; the workflow runs those of `FIGURES` on the data sets that they are meant 
 which repeat the whole grid, where the configuration asks for them.
 """
 
-from marconi_core.experiments import ablation, blocks, regret, requests, sweeps
+from marconi_core.experiments import ablation, blocks, geometry, regret, requests, sweeps
 from marconi_core.experiments.base import Experiment
 
 EXPERIMENTS: dict[str, Experiment] = {
@@ -17,6 +17,7 @@ EXPERIMENTS: dict[str, Experiment] = {
         *sweeps.SWEEPS,
         ablation.ABLATION,
         regret.REGRET,
+        geometry.GEOMETRY,
     )
 }
 

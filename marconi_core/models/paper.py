@@ -80,8 +80,19 @@ class PaperModel(CostModel):
         }
 
 
+def cost_model(model: Geometry | CostModel) -> CostModel:
+    """Return the cost model of five numbers, or the cost model that is given."""
+    return PaperModel(model) if isinstance(model, Geometry) else model
+
+
 class FlopsSaved(NamedTuple):
-    """FLOPs of prefill that hits made unnecessary, per layer kind; exact integers."""
+    """FLOPs of prefill that hits made unnecessary, per layer kind; exact integers.
+
+    Attributes:
+        mamba: recurrent layers of any kind.
+        attn: attention layers.
+        mlp: MLP layers, experts among them.
+    """
 
     mamba: int
     attn: int
@@ -92,13 +103,16 @@ class FlopsSaved(NamedTuple):
         return self.mamba + self.attn + self.mlp
 
 
-def flops_saved(geometry: Geometry, skipped: list[int]) -> FlopsSaved:
+_NOT_RECURRENT = {"attention": "attn", "mlp": "mlp", "moe": "mlp"}
+
+
+def flops_saved(model: Geometry | CostModel, skipped: list[int]) -> FlopsSaved:
     """Return what prefills of `skipped` tokens (one entry a request) would have cost."""
     total = sum(skipped)
     squares = sum(tokens * tokens for tokens in skipped)
-    d, n = geometry.d, geometry.n
-    return FlopsSaved(
-        mamba=geometry.num_ssm_layers * flops.mamba_flops(total, d, n),
-        attn=geometry.num_attn_layers * (8 * total * d * d + 4 * squares * d),
-        mlp=geometry.num_mlp_layers * flops.mlp_flops(total, d),
-    )
+    saved = dict.fromkeys(FlopsSaved._fields, 0)
+    for kind, prefill in cost_model(model).prefill_by_kind.items():
+        saved[_NOT_RECURRENT.get(kind, "mamba")] += (
+            prefill.linear * total + prefill.square * squares
+        )
+    return FlopsSaved(**saved)

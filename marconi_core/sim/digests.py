@@ -9,6 +9,8 @@ import json
 from collections.abc import Iterator
 from typing import Any
 
+from marconi_core.models.cost import CostModel
+from marconi_core.models.paper import Geometry
 from marconi_core.sim import blocks, radix_tree
 from marconi_core.sim.records import INTERNAL, CachedNode
 from marconi_core.sim.simulation import Simulation
@@ -43,7 +45,7 @@ def summary(simulation: Simulation, trace_name: str, trace_sha256: str) -> dict[
     result: dict[str, Any] = {
         "trace": trace_name,
         "trace_sha256": trace_sha256,
-        "model": simulation.model._asdict(),
+        "model": _described(simulation.model),
         "policy": simulation.policy.name,
         "alpha": simulation.alpha if simulation.policy.alpha == "static" else None,
         "capacity_bytes": simulation.capacity_bytes,
@@ -72,6 +74,13 @@ def summary(simulation: Simulation, trace_name: str, trace_sha256: str) -> dict[
         result["final_alpha"] = simulation.alpha
         result["bootstrap_window_size"] = simulation.window or None
     return result
+
+
+def _described(model: Geometry | CostModel) -> dict[str, int]:
+    if isinstance(model, Geometry):
+        return model._asdict()
+    bytes_of = {"state_bytes": model.state_bytes, "kv_bytes_per_token": model.kv_bytes_per_token}
+    return bytes_of | model.prefill._asdict()
 
 
 def _digest(value: Any) -> str:

@@ -11,12 +11,12 @@ from numpy.typing import NDArray
 
 from marconi_core.errors import ModelError, PolicyError
 from marconi_core.jit import compiled_pointer
-from marconi_core.models import flops
+from marconi_core.models.cost import CostModel
 from marconi_core.models.paper import FlopsSaved, Geometry, flops_saved
 from marconi_core.policies import POLICIES, Policy, get_policy
 from marconi_core.policies.base import Entry, Eviction
 from marconi_core.policies.corrections import PAPER, Corrections
-from marconi_core.policies.flop_aware import costs
+from marconi_core.policies.flop_aware import Costs, costs
 from marconi_core.policies.tuner import ALPHA_GRID, Tuning, bootstrap_window, scored_part
 from marconi_core.sim import blocks, radix
 from marconi_core.sim.alignment import aligned
@@ -55,7 +55,7 @@ class Simulation:
     trace: Trace
     policy: Policy
     capacity_bytes: float
-    model: Geometry
+    model: Geometry | CostModel
     bootstrap_multiplier: int
     skipped: NDArray[np.int64]
     evicted: NDArray[np.int32]
@@ -106,7 +106,7 @@ def simulate(
     trace: Trace,
     policy: str,
     capacity_bytes: float,
-    model: Geometry,
+    model: Geometry | CostModel,
     *,
     alpha: float | None = None,
     bootstrap_multiplier: int = 5,
@@ -118,6 +118,7 @@ def simulate(
 
     Args:
         capacity_bytes: size of the cache.
+        model: five numbers for the paper's formulas, or a cost model, such as real layers.
         alpha: weight of FLOP efficiency, for policies with a static one.
         bootstrap_multiplier: length of the tuner's window in multiples of the requests seen at the
             first eviction.
@@ -144,18 +145,18 @@ class Simulator:
     def __init__(
         self,
         trace: Trace,
-        model: Geometry,
+        model: Geometry | CostModel,
         alphas: Sequence[float] = ALPHA_GRID,
         corrections: Corrections = PAPER,
         block: int = blocks.BLOCK,
     ) -> None:
-        _check_exactness(trace, model)
         self.trace = trace
         self.model = model
         self.alphas = tuple(alphas)
         self.corrections = corrections
         self.block = block
         self._costs = costs(model, corrections)
+        _check_exactness(trace, self._costs)
         self._trees: dict[int, _Tree] = {}
         self._static: dict[tuple[Eviction, float, float], Simulation] = {}
 
@@ -339,14 +340,9 @@ def _no_value(entry: Entry) -> float:
     return 0.0
 
 
-def _check_exactness(trace: Trace, model: Geometry) -> None:
+def _check_exactness(trace: Trace, costs: Costs) -> None:
     longest = int(trace.tree.depth.max())
-    attention = flops.attention_flops(longest, model.d)
-    largest = (
-        model.num_ssm_layers * flops.mamba_flops(longest, model.d, model.n)
-        + (model.num_attn_layers + model.num_mlp_layers) * attention
-        + model.num_mlp_layers * flops.mlp_flops(longest, model.d)
-    )
+    largest = max(costs.prefill.at(longest), costs.of_parent.at(longest))
     if largest >= EXACT:
         raise ModelError(
             f"a sequence of {longest} tokens costs this model up to {largest} FLOPs; from {EXACT} on "

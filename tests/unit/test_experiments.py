@@ -73,7 +73,7 @@ def configuration(folder: Path | None = None, rates: tuple[float, ...] = (1,)) -
 def test_a_data_set_takes_part_by_its_role() -> None:
     config = configuration()
     parts = [name for name in EXPERIMENTS if arrivals_of(config, name, "agents")]
-    assert set(parts) == {*FIGURES, "ablation", "regret"} - {"fig3a"}
+    assert set(parts) == {*FIGURES, "ablation", "regret", "geometry"} - {"fig3a"}
     assert len(arrivals_of(config, "regret", "agents")) == 1
 
 

@@ -38,6 +38,15 @@ def test_flops_saved_add_up_request_by_request() -> None:
     assert saved.total == saved.mamba + saved.attn + saved.mlp
 
 
+def test_flops_saved_by_real_layers() -> None:
+    model = load_hybrid_model("jamba_1_5_mini")
+    saved, by_kind = flops_saved(model, [0, 17, 4096]), [model.breakdown(t) for t in (0, 17, 4096)]
+    assert saved.mamba == sum(parts["mamba1"] for parts in by_kind) > 0
+    assert saved.attn == sum(parts["attention"] for parts in by_kind) > 0
+    assert saved.mlp == sum(parts["mlp"] + parts["moe"] for parts in by_kind) > saved.attn
+    assert saved.total == sum(model.flops(t) for t in (0, 17, 4096))
+
+
 def test_totals_are_exact_beyond_64_bits() -> None:
     saved = flops_saved(MODELS["paper_7b"], [10**7] * 1000)
     assert saved.attn == 4 * 1000 * flops.attention_flops(10**7, 4096) > 2**63

@@ -11,8 +11,9 @@ from matplotlib.figure import Figure
 
 from marconi_core.experiments import EXPERIMENTS, FIGURES
 from marconi_core.experiments.base import Setting
+from marconi_core.experiments.geometry import FORMULAS, models
 from marconi_core.models import MODELS
-from marconi_core.plots import ablation, alpha, fig3b, fig5, fig14, regret, table1
+from marconi_core.plots import ablation, alpha, fig3b, fig5, fig14, geometry, regret, table1
 from marconi_core.plots.style import save
 from marconi_core.report.claims import printed_by_claim
 from marconi_core.report.roles import Role
@@ -142,6 +143,34 @@ def test_regret_is_what_a_policy_leaves(rows: dict[str, pd.DataFrame]) -> None:
     assert table["regret"].between(0, 100).all()
 
 
+def test_models_differ_by_their_states(rows: dict[str, pd.DataFrame]) -> None:
+    table = geometry.table(rows["geometry"], [ROLE["geometry"]])
+    assert set(table["model"]) == set(geometry.NAMES) == set(models())
+    assert (table["tokens_per_state"].groupby(table["scale"]).diff().dropna() >= 0).all()
+    equal_bytes = table[table["scale"] == "bytes"].set_index("model")
+    assert (equal_bytes["cache_scale"] == 1).all()
+    equal_share = table[table["scale"] == "share"].set_index("model")
+    assert (equal_share["cache_scale"][list(FORMULAS)] == 1).all()
+    # one number of states and one of tokens explains every model's cache
+    found = np.linalg.lstsq(
+        equal_share[["state_bytes", "kv_bytes_per_token"]], equal_share["cache_scale"], rcond=None
+    )
+    states, tokens = found[0]
+    assert states > 0 and tokens > states
+    np.testing.assert_allclose(
+        states * equal_share["state_bytes"] + tokens * equal_share["kv_bytes_per_token"],
+        equal_share["cache_scale"], rtol=1e-9,
+    )  # fmt: skip
+
+
+def test_geometry_is_drawn_where_vllm_never_hits(rows: dict[str, pd.DataFrame]) -> None:
+    vllm = rows["geometry"]["policy"] == "vllm_plus"
+    silent = rows["geometry"].assign(token_hit_rate=lambda r: r["token_hit_rate"].where(~vllm, 0.0))
+    table = geometry.table(silent, [ROLE["geometry"]])
+    assert table["ratio_to_vllm_plus"].isna().all() and (table["ratio_configurations"] == 0).all()
+    assert "none" in texts(geometry.draw(table, PAPER))
+
+
 def test_alpha_by_part(tmp_path: Path) -> None:
     """Two configurations of ten requests; alpha 1 is better in the second half, and tuned at 6."""
     runs = pd.DataFrame(
@@ -179,6 +208,6 @@ def test_alpha_by_part(tmp_path: Path) -> None:
 
 
 def test_every_figure_has_a_module_and_a_caption(repository: Path) -> None:
-    for name in (*FIGURES, "fig3b", "fig5", "fig14", "table1", "ablation", "regret"):
+    for name in (*FIGURES, "fig3b", "fig5", "fig14", "table1", "ablation", "regret", "geometry"):
         import_module(f"marconi_core.plots.{name}")
         assert (repository / f"workflow/report/{name}.rst").is_file()

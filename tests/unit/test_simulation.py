@@ -7,8 +7,8 @@ from hypothesis import example, given, settings
 from hypothesis import strategies as st
 
 from marconi_core.errors import ModelError, PolicyError
-from marconi_core.models import MODELS
-from marconi_core.models.paper import Geometry
+from marconi_core.models import MODELS, load_hybrid_model
+from marconi_core.models.paper import Geometry, PaperModel
 from marconi_core.policies.corrections import PAPER as AS_PUBLISHED
 from marconi_core.policies.corrections import Corrections
 from marconi_core.sim.digests import cached_nodes, summary
@@ -135,6 +135,42 @@ def test_block_cache_equals_the_naive_one(
     naive.replay(requests)
     simulator = Simulator(trace, model, corrections=corrections, block=block)
     assert_same(simulator.run("vllm_plus", capacity, log=True), naive)
+
+
+@settings(max_examples=40, deadline=None)
+@given(
+    conversations(), st.floats(1.0, 30.0), st.sampled_from(["vllm_plus", "sglang_plus", "oracle"])
+)
+def test_a_cost_model_is_the_formulas_without_their_quirk(
+    requests: list[Pair], states: float, policy: str
+) -> None:
+    trace = compiled(requests)
+    capacity = states * SMALL.state_bytes + 10_000 * SMALL.kv_bytes / states
+    alpha = 2.0 if policy == "oracle" else None
+    runs = [
+        simulate(trace, policy, capacity, model, alpha=alpha, corrections=corrections, log=True)
+        for model, corrections in (
+            (SMALL, Corrections(mlp_of_parent=True)), (PaperModel(SMALL), AS_PUBLISHED),
+        )
+    ]  # fmt: skip
+    first, second = (summary(run, "trace", "0") for run in runs)
+    assert first.pop("model") == SMALL._asdict()
+    assert second.pop("model") == {
+        "state_bytes": SMALL.state_bytes, "kv_bytes_per_token": SMALL.kv_bytes,
+        **PaperModel(SMALL).prefill._asdict(),
+    }  # fmt: skip
+    assert first == second
+
+
+def test_real_layers_are_charged_their_own_bytes() -> None:
+    """Three requests without a common prefix; two leaves fit, so that the oldest must go."""
+    model = load_hybrid_model("granite_4_h_small")
+    trace = compiled([([1] * 8, [2]), ([3] * 8, [2]), ([4] * 8, [2])])
+    leaf = model.state_bytes + 9 * model.kv_bytes_per_token
+    run = simulate(
+        trace, "sglang_plus", 2 * leaf, model, corrections=Corrections(capacity=True), log=True
+    )
+    assert run.peak_bytes == 2 * leaf and run.leaf_evictions == 1
 
 
 def test_alpha_changes_when_the_window_is_full() -> None:

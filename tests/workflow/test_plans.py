@@ -64,6 +64,7 @@ def test_available_and_missing_datasets_take_part_and_are_left_out(
         ("fig11", {"fig11": 1, "experiment": 1, "compile_dataset": 1}),
         ("ablation", {"ablation": 1, "experiment": 2, "compile_dataset": 2}),
         ("regret", {"regret": 1, "experiment": 2, "compile_dataset": 2}),
+        ("geometry", {"geometry": 1, "experiment": 2, "compile_dataset": 2}),
         ("policies", {"policies": 1, "compile_dataset": 2, "simulate": 4}),
         ("alpha", {"alpha": 1, "compile_dataset": 2, "simulate": 4}),
         ("claims", {"claims": 1, "compile_dataset": 2, "simulate": 4, "experiment": 8}),

@@ -11,7 +11,7 @@ from .conftest import Run
 FIGURES = (
     *("fig7", "fig8", "fig9_tiny_agents", "fig9_tiny_chats", "live_ttft", "live_replays"),
     *("fig3b", "fig5", "fig6", "fig10", "fig11", "fig12a", "fig12b", "fig13a", "fig13b", "fig14"),
-    *("policies", "alpha", "ablation", "regret"),
+    *("policies", "alpha", "ablation", "regret", "geometry"),
 )
 
 

@@ -210,3 +210,21 @@ use rule fig3a as regret with:
         "<logs>/regret.log",
     message:
         "Drawing every policy beside the best possible."
+
+
+use rule fig3a as geometry with:
+    input:
+        rows=rows_of("geometry"),
+    output:
+        svg=report(
+            "<results>/figures/geometry.svg",
+            caption="../report/geometry.rst",
+            category="Beyond the paper",
+            labels={"figure": "geometry", "shows": "other hybrid models"},
+        ),
+        pdf="<results>/figures/geometry.pdf",
+        csv="<results>/figures/geometry.csv",
+    log:
+        "<logs>/geometry.log",
+    message:
+        "Drawing hit rates of other hybrid models."
