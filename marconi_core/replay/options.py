@@ -15,6 +15,7 @@ from pydantic import (
 )
 
 from marconi_core.serving.errors import ReplayError
+from marconi_core.serving.fields import problems
 
 
 class ReplayOptions(BaseModel):
@@ -71,12 +72,7 @@ class ReplayOptions(BaseModel):
         try:
             return cls.model_validate(dict(fields))
         except ValidationError as error:
-            problems = [
-                f"{'.'.join(map(str, problem['loc'])) or 'replay'}: "
-                f"{problem['msg'].removeprefix('Value error, ')}"
-                for problem in error.errors()
-            ]
-            raise ReplayError("; ".join(problems)) from None
+            raise ReplayError(problems(error, "replay")) from None
 
     @property
     def server_fields(self) -> dict[str, bool]:

@@ -23,6 +23,7 @@ from pydantic import (
 import marconi_core
 from marconi_core.assets import resource
 from marconi_core.serving.errors import ServingError
+from marconi_core.serving.fields import problems
 from marconi_core.serving.weights import are_random
 
 CHECKOUT = Path(marconi_core.__file__).parents[1]
@@ -182,12 +183,7 @@ class ServerSpec(BaseModel):
         try:
             return cls.model_validate(dict(fields))
         except ValidationError as error:
-            problems = [
-                f"{'.'.join(map(str, problem['loc'])) or 'server'}: "
-                f"{problem['msg'].removeprefix('Value error, ')}"
-                for problem in error.errors()
-            ]
-            raise ServingError("; ".join(problems)) from None
+            raise ServingError(problems(error, "server")) from None
 
     @property
     def tuned(self) -> bool:
