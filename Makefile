@@ -35,7 +35,7 @@ report: $(INSTALLED) ## write results/report.html from the results that are ther
 	$(BIN)/snakemake $(STUDY) --report $(RESULTS)/report.html
 
 test: $(INSTALLED) ## run all tests
-	$(BIN)/python -m pytest
+	$(BIN)/python -m pytest -n auto --maxprocesses 4 --dist loadfile
 
 include sglang_patch/Makefile.inc
 
