@@ -44,7 +44,9 @@ def draw(replays: pd.DataFrame) -> Figure:
             _times(right, group)
         panels[-1][0].set_xlabel("token hit rate (%)")
         panels[-1][1].set_xlabel("time to first token (ms)\nP5 to P99, P50 (bar), P95 (dot)")
-        panels[0][0].legend(loc="upper right")
+        if replays["predicted_token_hit_rate"].notna().any():
+            # outside: within the panel its mark would look like one more prediction
+            figure.legend(*panels[0][0].get_legend_handles_labels(), loc="outside upper right")
     return figure
 
 

@@ -18,6 +18,7 @@ from marconi_core.report.roles import PAPER_DATASETS, Role
 
 REPRODUCED, PARTLY, NOT = "reproduced", "partly reproduced", "not reproduced"
 STAND_IN_ONLY, NO_DATA = "stand-in only", "no data"
+VERDICTS = (REPRODUCED, PARTLY, NOT, STAND_IN_ONLY, NO_DATA)
 
 
 class Claim(NamedTuple):
@@ -34,6 +35,13 @@ class Claim(NamedTuple):
     reference: str
     reproduced_within: str
     partly_within: float
+
+
+class Rerun(NamedTuple):
+    """The workflow's target that computes a figure's claims, and its minutes on two cores."""
+
+    target: str
+    minutes: str
 
 
 def load_claims(path: Path | None = None) -> list[Claim]:
@@ -55,6 +63,12 @@ def load_claims(path: Path | None = None) -> list[Claim]:
                 raise DataError(f"{path}:{line}: bad claim: {error}") from None
             claims.append(claim)
     return claims
+
+
+def load_reruns() -> dict[str, Rerun]:
+    """Return how each figure's claims are computed again, by figure."""
+    with resource("expected/reruns.csv").open(newline="", encoding="utf-8") as file:
+        return {row.pop("figure"): Rerun(**row) for row in csv.DictReader(file)}
 
 
 def printed_values(measure: str) -> dict[str, str]:
@@ -97,6 +111,7 @@ def evaluate(
     requests: pd.DataFrame,
     roles: Sequence[Role],
     experiments: Mapping[str, pd.DataFrame] | None = None,
+    live: Mapping[tuple[str, str], str] | None = None,
 ) -> pd.DataFrame:
     """Compute every claim on every data set that is, or stands in for, the claim's data set.
 
@@ -106,6 +121,7 @@ def evaluate(
         roles: the data sets that have rows.
         experiments: rows of all data sets by the experiment's name; claims on figures that are
             missing here have no data.
+        live: what was measured on servers, by claim and data set (`live_claims.live_values`).
 
     Returns:
         One row per claim and data set; claims without data have one row that says so.
@@ -129,13 +145,19 @@ def evaluate(
                 source = _experiment(experiments or {}, claim.figure, role.dataset)
             if role.paper_dataset == claim.paper_dataset and source is not None:
                 value = measure.compute(source, claim.at)
-                rows.append(_row(claim, value, role.label, stand_in=role.stand_in))
+                row = _row(claim, value, role.label, stand_in=role.stand_in)
+                rows.append(row | {"live": (live or {}).get((claim.claim, role.dataset), "")})
                 found += 1
         if not found:
             nothing = {"ours": "", "ours_exact": "", "reference_code": ""}
             data = f"none for {PAPER_DATASETS[claim.paper_dataset]}"
             rows.append(_printed(claim) | nothing | {"data": data, "verdict": NO_DATA})
-    return pd.DataFrame(rows)
+    reruns = load_reruns()
+    table = pd.DataFrame(rows)
+    return table.assign(
+        rerun=[reruns[figure].target for figure in table["figure"]],
+        minutes=[reruns[figure].minutes for figure in table["figure"]],
+    )
 
 
 def _experiment(
@@ -157,6 +179,7 @@ def _printed(claim: Claim) -> dict[str, str]:
         "text": claim.text,
         "paper": claim.paper,
         "unit": claim.unit,
+        "live": "",
     }
 
 

@@ -19,7 +19,7 @@ from marconi_core.report.claims import (
     verdict,
 )
 from marconi_core.report.measures import FIGURE, FORMULAS, GRID, MEASURES
-from marconi_core.report.page import summary, to_html, to_markdown
+from marconi_core.report.page import summary, to_front, to_html, to_markdown, verdicts
 from marconi_core.report.roles import Role
 
 OWN = Role("chats", "sharegpt", stand_in=False)
@@ -181,3 +181,19 @@ def test_summary_page(runs: pd.DataFrame, requests: pd.DataFrame) -> None:
     html = to_html(sections)
     assert "<td>7b</td>" in html
     assert "<li>swebench: not &lt;here&gt;</li>" in html
+
+
+def test_the_verdict_table_has_what_can_be_judged_first(
+    runs: pd.DataFrame, requests: pd.DataFrame
+) -> None:
+    live = {("fig8-lmsys", "chats"): "12.3"}
+    table = evaluate(load_claims(), runs, requests, [OWN, STAND_IN], live=live)
+    assert table.set_index(["claim", "data"])["live"]["fig8-lmsys", STAND_IN.label] == "12.3"
+    head, judged, stand_ins, nothing = verdicts(table, "chats on a GPU")
+    assert "Live: chats on a GPU" in head.text and "reproduced" in head.text
+    tables = [section.table for section in (judged, stand_ins, nothing)]
+    shown = [set(found["verdict"]) for found in tables if found is not None]
+    assert shown[0] <= {REPRODUCED, PARTLY, NOT} and shown[1:] == [{STAND_IN_ONLY}, {NO_DATA}]
+    assert judged.table is not None and set(judged.table["rerun"]) >= {"fig7", "fig9b", "table1"}
+    front = to_front([head, judged])
+    assert front.count("<table") == 1 and "<html" not in front

@@ -151,8 +151,10 @@ rule claims:
         runs=of_all_traces("<results>/sim/{trace}/runs.parquet"),
         requests=of_all_traces("<results>/sim/{trace}/requests.parquet"),
         experiments=rows_behind_claims,
+        live=recorded_inputs("replay"),
     output:
         csv="<results>/tables/claims.csv",
+        front="<results>/tables/claims_front.html",
         markdown="<results>/tables/claims.md",
         html=report(
             "<results>/tables/claims.html",
@@ -166,7 +168,7 @@ rule claims:
     params:
         roles=roles,
         left_out=left_out,
-        code=code_digest("report", "models"),
+        code=code_digest("report", "models", "replay"),
     message:
         "Judging the paper's claims."
     script:

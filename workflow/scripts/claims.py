@@ -4,9 +4,14 @@ from pathlib import Path
 
 from marconi_core.provenance import versions
 from marconi_core.report.claims import evaluate, load_claims
+from marconi_core.report.live import table as live_table
+from marconi_core.report.live_claims import live_values, servers
 from marconi_core.report.metrics import read_by_folder, read_tables
-from marconi_core.report.page import summary, to_html, to_markdown
+from marconi_core.report.page import summary, to_front, to_html, to_markdown, verdicts
+from marconi_core.report.predicted import read_predictions
+from marconi_core.report.recorded import load
 from marconi_core.report.roles import Role
+from marconi_core.rules.live import csv_files
 from marconi_core.rules.log import rule_log
 
 
@@ -16,9 +21,16 @@ def main(snakemake):
         runs = read_tables(snakemake.input.runs)
         requests = read_tables(snakemake.input.requests)
         experiments = read_by_folder(snakemake.input.experiments)
-        table = evaluate(load_claims(), runs, requests, roles, experiments)
+        claims = load_claims()
+        recordings = load(csv_files(list(snakemake.input.live)))
+        replays = live_table(recordings, read_predictions([]))
+        live = live_values(claims, replays)
+        table = evaluate(claims, runs, requests, roles, experiments, live)
         table.to_csv(snakemake.output.csv, index=False)
-        page = summary(table, runs, roles, snakemake.params.left_out, versions())
+        source = servers(replays)
+        page = summary(table, runs, roles, snakemake.params.left_out, versions(), source)
+        front = to_front(verdicts(table, source))
+        Path(snakemake.output.front).write_text(front, encoding="utf-8")
         Path(snakemake.output.markdown).write_text(to_markdown(page), encoding="utf-8")
         Path(snakemake.output.html).write_text(to_html(page), encoding="utf-8")
 
