@@ -36,11 +36,12 @@ def partial_path(output: Path) -> Path:
 
 
 def replayed(trace: Trace, options: ReplayOptions) -> dict[str, Any]:
-    """Return what is replayed and how, as JSON."""
+    """Return what is replayed and how, as JSON; only the requests that are replayed matter."""
+    planned = min(options.requests or len(trace), len(trace))
     return {
-        "trace": trace.digest(),
+        "trace": trace.head(planned).digest(),
         "options": options.model_dump(),
-        "requests_planned": min(options.requests or len(trace), len(trace)),
+        "requests_planned": planned,
     }
 
 

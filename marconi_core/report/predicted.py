@@ -66,10 +66,10 @@ def predict(replays: Iterable[Recording], traces: Mapping[str, Trace]) -> Iterat
         if key in done or trace is None:
             continue
         done.add(key)
-        if trace.digest() != replay.description["trace"]:
+        requests = int(replay.description["requests_planned"])
+        if trace.head(requests).digest() != replay.description["trace"]:
             raise DataError(f"{replay.path}: another trace was replayed than {replay.trace}.npz")
         spec = ServerSpec.of(replay.description["spec"])
-        requests = int(replay.description["requests_planned"])
         cached = cached_tokens(trace, spec, PoolSizes(replay.kv_tokens, replay.states), requests)
         prompts = trace.n_in[:requests]
         rate = int(cached.sum()) / int(prompts.sum())

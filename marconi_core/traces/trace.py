@@ -182,6 +182,19 @@ class Trace(Requests):
             times.append(request.ts)
         return cls(**columns.compile(), ts=np.array(times, np.float64))
 
+    def head(self, requests: int) -> "Trace":
+        """Return the first requests, compiled anew: equal for all traces that begin with them."""
+        return Trace.build(
+            Request(
+                self.session_ids[self.session[i]],
+                int(self.turn[i]),
+                float(self.ts[i]),
+                self.input_tokens(i),
+                self.output_tokens(i),
+            )
+            for i in range(min(requests, len(self)))
+        )
+
     def _arrays(self) -> dict[str, NDArray[Any]]:
         return super()._arrays() | {"ts": self.ts}
 
