@@ -25,6 +25,9 @@ PATCHES = "sglang_patch"
 """Folder of the checkout with the plug-in and a folder for each release of SGLang."""
 
 MANIFEST = "manifest.json"
+REQUIREMENTS = "requirements.txt"
+"""The built wheels with their digests: what ``pip install --require-hashes`` wants."""
+
 ADDED = "sglang/srt/marconi"
 OWN = {"marconi-artifact": ".", "marconi-sglang": PATCHES}
 """Our own packages by name, and where they are built."""
@@ -48,7 +51,8 @@ def build(
 
     Args:
         release: of SGLang, one of `releases`.
-        out: folder for the wheels and `manifest.json`; what an earlier build left there is replaced.
+        out: folder for the wheels, `manifest.json` and `requirements.txt`; what an earlier build
+            left there is replaced.
         checkout: root of the repository.
         wheel: SGLang's; fetched with pip if None.
 
@@ -78,13 +82,14 @@ def build(
         else:
             shutil.copyfile(wheel, built / wheel.name)
         for name, source in OWN.items():
-            _build_own(name, checkout / source, built)
+            build_own(name, checkout / source, built)
         manifest["wheels"] = {
             path.name: {"version": wheels.metadata(path)["Version"], "sha256": sha256_file(path)}
             for path in sorted(built.glob("*.whl"))
         }
         text = json.dumps(manifest, indent=1) + "\n"
         (built / MANIFEST).write_text(text, encoding="utf-8")
+        (built / REQUIREMENTS).write_text(wheels.requirements(built), encoding="utf-8")
         shutil.rmtree(out, ignore_errors=True)
         built.rename(out)
     return manifest
@@ -180,8 +185,12 @@ def _patched(wheel: Path, pin: Pin, folder: Path, source: Path, built: Path) -> 
     }
 
 
-def _build_own(name: str, source: Path, built: Path) -> None:
-    """Write the wheel of one of our own packages."""
+def build_own(name: str, source: Path, built: Path) -> None:
+    """Write the wheel of one of our own packages.
+
+    Raises:
+        BuildError: hatchling's reason.
+    """
     command = [sys.executable, "-m", "hatchling", "build", "--target", "wheel"]
     command += ["--directory", str(built.resolve())]
     environment = {**os.environ, "SOURCE_DATE_EPOCH": str(TIME)}

@@ -160,8 +160,12 @@ def unpack(folder: Path, site: Path, kernels: Path | None = None) -> bool:
         if name == SITE_ARCHIVE:
             _make_room(target, marker)
         target.mkdir(parents=True, exist_ok=True)
-        with tarfile.open(archive) as tar:
-            tar.extractall(target, filter="data")
+        marker.write_text("unfinished", encoding="utf-8")  # an interrupted one is replaced
+        try:
+            with tarfile.open(archive) as tar:
+                tar.extractall(target, filter="data")  # nothing outside of the folder, no devices
+        except tarfile.TarError as error:
+            raise BundleError(f"{archive}: refused ({error}); pack the bundle again") from error
         marker.write_text(digest, encoding="utf-8")
         changed = True
     return changed
@@ -256,25 +260,27 @@ def _strip(library: Path) -> None:
 
 
 def _archive(folder: Path, target: Path, time: int | None) -> None:
-    """Write ``.tar.xz`` in a fixed order, without owners.
+    """Write ``.tar.xz`` in a fixed order.
 
     Times are whole seconds: ninja compares them with those in its own records, and takes a rounded
     fraction for a newer file that must be compiled again.
     """
-
-    def plain(member: tarfile.TarInfo) -> tarfile.TarInfo:
-        member.uid = member.gid = 0
-        member.uname = member.gname = ""
-        member.mode = 0o755 if member.isdir() or member.mode & 0o100 else 0o644
-        member.mtime = int(member.mtime) if time is None else time
-        return member
-
     with (
         atomic_path(target) as partial,
         tarfile.open(partial, "w:xz", format=tarfile.GNU_FORMAT, preset=6) as tar,
     ):
         for path in _files(folder):
-            tar.add(path, path.relative_to(folder).as_posix(), recursive=False, filter=plain)
+            name = path.relative_to(folder).as_posix()
+            tar.add(path, name, recursive=False, filter=lambda member: plain(member, time))
+
+
+def plain(member: tarfile.TarInfo, time: int | None) -> tarfile.TarInfo:
+    """Return a member of an archive without owner and umask, at this time or in whole seconds."""
+    member.uid = member.gid = 0
+    member.uname = member.gname = ""
+    member.mode = 0o755 if member.isdir() or member.mode & 0o100 else 0o644
+    member.mtime = int(member.mtime) if time is None else time
+    return member
 
 
 def _files(folder: Path) -> Iterator[Path]:

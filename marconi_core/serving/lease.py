@@ -55,7 +55,8 @@ def leased(names: Sequence[str], holder: str) -> Iterator[tuple[int, ...]]:
         descriptors = []
         for name in names:
             path = folder / f"gpu-{name.replace('/', '_')}"
-            descriptor = os.open(path, os.O_RDWR | os.O_CREAT, 0o666)
+            # anyone may write to the folder: a link there could name a file of somebody else
+            descriptor = os.open(path, os.O_RDWR | os.O_CREAT | os.O_NOFOLLOW, 0o666)
             stack.callback(os.close, descriptor)
             try:
                 fcntl.flock(descriptor, fcntl.LOCK_EX | fcntl.LOCK_NB)

@@ -35,6 +35,9 @@ LAUNCHERS = {
 }
 """Modules that start a server; they take the same command line."""
 
+SECRET_FLAGS = ("--api-key", "--admin-api-key", "--ssl-keyfile-password")
+"""Flags of SGLang whose values nobody else may read; command lines are logged and recorded."""
+
 NAME = re.compile(r"\w+")  # "nemotron_h_8b"
 HUB_NAME = re.compile(r"[\w-]+/[\w.-]+")  # "nvidia/Nemotron-H-8B-Base-8K"
 WEIGHT_FILES = ("*.safetensors", "*.bin")
@@ -169,7 +172,13 @@ class ServerSpec(BaseModel):
     @model_validator(mode="after")
     def _extra_flags_are_extra(self) -> Self:
         for flag in self.extra_flags:
-            if flag.startswith("--") and flag.partition("=")[0] in self._typed_flags():
+            name = flag.partition("=")[0]
+            if name in SECRET_FLAGS:
+                raise ValueError(
+                    f"extra_flags: {name} would be recorded with every measurement; leave it out, "
+                    "only this machine reaches the server"
+                )
+            if flag.startswith("--") and name in self._typed_flags():
                 raise ValueError(f"extra_flags: {flag} has a field of its own, or is the variant's")
         return self
 

@@ -93,7 +93,7 @@ class Row(NamedTuple):
         purpose: ``cold``; ``prefix``: cold too, sent so that the next request can hit; ``hit``;
             ``decode``: cold, with more than one output token.
         prompt_tokens: as the server counted.
-        prefix_tokens: tokens at the prompt's start that an earlier request sent.
+        prefix_tokens: tokens at the prompt's start that an earlier request sent or got.
         cached_tokens: tokens that the server did not compute again.
         output_tokens: as the server counted.
         ttft_ms: milliseconds from sending to the first token, on the client.
@@ -152,8 +152,11 @@ def measure(
             ids = tokens.choices(TOKEN_IDS, k=prompt.length)
             client.flush()
             if prompt.prefix:
-                yield row(round_, "prefix", 0, client.generate(ids[: prompt.prefix]))
-                yield row(round_, "hit", prompt.prefix, client.generate(ids))
+                begun = client.generate(ids[: prompt.prefix])
+                yield row(round_, "prefix", 0, begun)
+                # as the next turn of a conversation: Marconi keeps the state behind the reply
+                known = [*ids[: prompt.prefix], *begun.output_ids]
+                yield row(round_, "hit", len(known), client.generate(known + ids[len(known) :]))
             else:
                 purpose = "cold" if prompt.output == 1 else "decode"
                 yield row(round_, purpose, 0, client.generate(ids, prompt.output))

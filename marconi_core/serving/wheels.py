@@ -30,6 +30,16 @@ def metadata(wheel: Path) -> Message:
         raise BuildError(f"{wheel}: not a wheel ({error})") from None
 
 
+def requirements(folder: Path) -> str:
+    """Return the wheels of a folder as lines ``NAME==VERSION --hash=sha256:DIGEST``."""
+    lines = []
+    for wheel in sorted(folder.glob("*.whl")):
+        described = metadata(wheel)
+        pin = f"{described['Name']}=={described['Version']}"
+        lines.append(f"{pin} --hash=sha256:{sha256_file(wheel)}\n")
+    return "".join(lines)
+
+
 def unpack(wheel: Path, folder: Path) -> None:
     """Unpack a wheel into a folder."""
     with zipfile.ZipFile(wheel) as archive:

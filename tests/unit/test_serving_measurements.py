@@ -41,10 +41,11 @@ class CountingClient(Client):
             raise ServingError("gone")
         cached = len(self._seen) if self._seen == input_ids[: len(self._seen)] else 0
         self.asked.append(("prompt", len(input_ids)))
-        self._seen = input_ids
+        output = tuple(range(output_tokens))
+        self._seen = [*input_ids, *output]
         seconds = (len(input_ids) - cached) / 1000
         return Reply(
-            seconds, seconds + output_tokens - 1, len(input_ids), cached, (), output_tokens
+            seconds, seconds + output_tokens - 1, len(input_ids), cached, output, output_tokens
         )
 
 
@@ -61,8 +62,10 @@ def test_every_request_is_a_row_and_hits_are_on_one_earlier_request() -> None:
     assert {row.round for row in rows} == {-1, 0, 1}
     for before, row in itertools.pairwise(rows):
         if row.purpose == "hit":
-            assert before.purpose == "prefix" and before.prompt_tokens == row.prefix_tokens
-            assert row.cached_tokens == row.prefix_tokens == round(0.9 * row.prompt_tokens)
+            assert before.purpose == "prefix"
+            assert before.prompt_tokens == round(0.9 * row.prompt_tokens)
+            # the reply is known too: this is the next turn
+            assert row.cached_tokens == row.prefix_tokens == before.prompt_tokens + 1
         else:
             assert row.cached_tokens == 0
     # one flush per prompt: five prompts a round
