@@ -26,7 +26,8 @@ COPY sglang_patch/v${SGLANG_VERSION}/requirements.lock /opt/server/
 RUN pip install --no-cache-dir --no-deps --only-binary :all: \
     --require-hashes --requirement /opt/server/requirements.lock
 COPY --from=wheels /wheels /opt/server/wheels
-RUN pip install --no-cache-dir --no-deps --no-index /opt/server/wheels/*.whl
+RUN pip install --no-cache-dir --no-deps --no-index --find-links /opt/server/wheels \
+    --require-hashes --requirement /opt/server/wheels/requirements.txt
 
 RUN useradd --create-home server && install --directory --owner server /home/server/.cache/huggingface
 USER server

@@ -45,6 +45,10 @@ def _parser() -> argparse.ArgumentParser:
 
     compiling = _command(commands, "compile", _compile, "compile a trace once, for fast loading")
     compiling.add_argument("-o", "--output", type=Path, required=True, help="a .npz file")
+    compiling.add_argument(
+        "--format", choices=("paper", "mooncake"), default="paper",
+        help="of TRACE: the paper's, or block hashes as in Mooncake's traces (default: paper)",
+    )  # fmt: skip
 
     retokenizing = _command(
         commands, "retokenize", _retokenize, "translate a trace into another model's vocabulary"
@@ -119,7 +123,13 @@ def _describe(options: argparse.Namespace) -> None:
 
 def _compile(options: argparse.Namespace) -> None:
     _check_compiled(options.output)
-    _load(options.trace).save(options.output)
+    if options.format == "mooncake":
+        from marconi_core.traces.sources.mooncake import read_requests
+
+        trace = Trace.build(read_requests(options.trace))
+    else:
+        trace = _load(options.trace)
+    trace.save(options.output)
 
 
 def _retokenize(options: argparse.Namespace) -> None:

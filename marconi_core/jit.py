@@ -2,11 +2,15 @@
 
 Why numba and not C: a reviewer needs no compiler, and numba emits no fused multiply-add unless
 asked, which the paper-exact scores rely on. numba's own cache does not notice an edit to a function
-that a compiled one calls in another file, so the cache folder is named by a digest of all sources.
+that a compiled one calls in another file, so the cache folder is named by a digest of all sources;
+and what numba finds there is checked, since nothing may depend on a cache.
 """
 
+import atexit
 import hashlib
+import logging
 import os
+import shutil
 import tempfile
 from collections.abc import Callable, Iterator
 from contextlib import contextmanager
@@ -15,7 +19,12 @@ from pathlib import Path
 from typing import Any
 
 import numba
+from numba.core.caching import FunctionCache
+from numba.core.ccallback import CFunc
+from numba.core.sigutils import normalize_signature
 from numba.misc.appdirs import user_cache_dir  # GPU nodes have numba, but not pooch
+
+logger = logging.getLogger(__name__)
 
 PACKAGE_ROOT = Path(__file__).parent
 SOURCES = ("jit.py", "models", "policies", "sim", "traces")
@@ -36,8 +45,44 @@ def _cache_folder() -> str:
     try:
         folder.mkdir(parents=True, exist_ok=True)
     except OSError:  # no home to write to: each process compiles anew
-        return tempfile.mkdtemp(prefix="marconi-compiled-")
+        temporary = tempfile.mkdtemp(prefix="marconi-compiled-")
+        atexit.register(shutil.rmtree, temporary, ignore_errors=True)
+        return temporary
     return str(folder)
+
+
+class _DiskCache(FunctionCache):
+    """numba's cache of one function, without what can go wrong on a disk.
+
+    numba writes the index of signatures first and the code after it. A process that is killed
+    between the two, or two processes at once, leave an index entry with the code of another
+    signature: numba alone would run that, and compute other numbers.
+    """
+
+    def load_overload(self, sig: Any, target_context: Any) -> Any:
+        try:
+            found = super().load_overload(sig, target_context)
+        except Exception as error:  # whatever a damaged pickle raises
+            logger.warning("damaged compiled code is made anew: %s (%s)", self.cache_path, error)
+            self._kept(self.flush)
+            return None
+        wanted, _ = normalize_signature(sig)
+        return found if found and tuple(found.signature.args) == tuple(wanted) else None
+
+    def save_overload(self, sig: Any, data: Any) -> None:
+        self._kept(super().save_overload, sig, data)
+
+    def _kept(self, write: Callable[..., None], *arguments: Any) -> None:
+        """Call what writes to the disk; go on without, if it is full or read-only."""
+        try:
+            write(*arguments)
+        except OSError as error:
+            _warn_once(f"compiled code cannot be kept: {_cache_folder()} ({error.strerror})")
+
+
+@lru_cache
+def _warn_once(message: str) -> None:
+    logger.warning(message)
 
 
 def compiled(function: Callable[..., Any]) -> Callable[..., Any]:
@@ -45,19 +90,24 @@ def compiled(function: Callable[..., Any]) -> Callable[..., Any]:
 
     Division by zero gives inf or nan as in numpy; callers must rule it out.
     """
-    with _disk_cache():
-        return numba.njit(cache=True, nogil=True, error_model="numpy")(function)
+    dispatcher: Any = numba.njit(nogil=True, error_model="numpy")(function)
+    with _cache_folder_set():
+        dispatcher._cache = _DiskCache(function)  # `cache=True` is this, with FunctionCache
+    return dispatcher
 
 
 @lru_cache
 def compiled_pointer(function: Callable[..., Any], signature: Any) -> Any:
     """Compile `function` to an argument of compiled functions; all of one signature share their code."""
-    with _disk_cache():
-        return numba.cfunc(signature, cache=True)(function)
+    pointer: Any = CFunc(function, normalize_signature(signature), locals={}, options={})
+    with _cache_folder_set():
+        pointer._cache = _DiskCache(function)
+    pointer.compile()  # what numba.cfunc does
+    return pointer
 
 
 @contextmanager
-def _disk_cache() -> Iterator[None]:
+def _cache_folder_set() -> Iterator[None]:
     config: Any = numba.config  # its attributes are made at run time
     previous = config.CACHE_DIR
     config.CACHE_DIR = _cache_folder()

@@ -3,7 +3,7 @@
 import ast
 import hashlib
 import platform
-from functools import lru_cache
+from functools import cache, lru_cache
 from importlib.metadata import PackageNotFoundError, version
 from pathlib import Path
 
@@ -27,10 +27,15 @@ def code_digest(*parts: str) -> str:
         root = PACKAGE_ROOT / part
         files = sorted(root.rglob("*.py")) if root.is_dir() else [root.with_suffix(".py")]
         for file in files:
-            tree = ast.parse(file.read_text(encoding="utf-8"))
             digest.update(file.relative_to(PACKAGE_ROOT).as_posix().encode())
-            digest.update(ast.dump(tree).encode())
+            digest.update(syntax(file))
     return digest.hexdigest()[:16]
+
+
+@cache  # many rules use the same modules, and every job parses all rules anew
+def syntax(file: Path) -> bytes:
+    """Return a module's syntax tree without comments, as bytes to digest."""
+    return ast.dump(ast.parse(file.read_text(encoding="utf-8"))).encode()
 
 
 @lru_cache

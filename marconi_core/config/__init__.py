@@ -18,7 +18,7 @@ from pydantic import (
     model_validator,
 )
 
-from marconi_core.config.live import LiveConfig
+from marconi_core.config.live import TEKKEN, LiveConfig
 from marconi_core.config.messages import OPTIONS, explain, unknown
 from marconi_core.config.section import Section
 from marconi_core.config.server import ServerConfig
@@ -27,15 +27,19 @@ from marconi_core.models import load_model
 from marconi_core.policies import POLICIES
 from marconi_core.report.roles import Role
 from marconi_core.traces.arrivals import PoissonArrivals, TypingArrivals
+from marconi_core.traces.reading import read_document
 from marconi_core.traces.sources import SOURCES, validate_params
 from marconi_core.traces.sources.base import Source
 
 DATASET_NAME = r"[a-z][a-z0-9_]*"
 COMPARED_POLICIES = ("vllm_plus", "sglang_plus", "marconi")  # by the figures and claims
 
-Rate = Annotated[float, Field(gt=0)]
-Bytes = Annotated[float, Field(gt=0)]
-Alpha = Annotated[float, Field(ge=0)]
+MAX_BYTES = 1 << 20  # of a file
+MAX_MISTAKES = 20  # in a message
+
+Rate = Annotated[float, Field(ge=1e-6, le=1e6)]
+Bytes = Annotated[float, Field(gt=0, allow_inf_nan=False)]
+Alpha = Annotated[float, Field(ge=0, allow_inf_nan=False)]
 
 
 class TypingGrid(Section):
@@ -45,7 +49,7 @@ class TypingGrid(Section):
     sessions_per_second: tuple[Rate, ...] = Field(
         min_length=1, description="session rates, one trace each", examples=[[0.5, 1, 2]]
     )
-    words_per_minute: float = Field(90, gt=0, description="typing speed")
+    words_per_minute: Rate = Field(90, description="typing speed")
 
     def arrivals(self) -> Iterator[TypingArrivals]:
         """Yield the arrival process of each trace of the grid."""
@@ -107,6 +111,11 @@ class DatasetConfig(Section):
         description="folder of ready JSONL traces in the paper's format, named "
         "`DATASET_sps=..._nums=....jsonl`; replaces `source` as origin of the requests",
     )
+    vocabulary: str | None = Field(
+        None,
+        description="vocabulary that the requests are translated into, from Llama-2's: a "
+        "`tokenizer.json`, or `tekken`, which stands in for Nemotron-H's own",
+    )
 
     @field_validator("source")
     @classmethod
@@ -123,6 +132,22 @@ class DatasetConfig(Section):
             validate_params(self.reader, self.reader_params)
         except ConfigError as error:
             raise ValueError(f"params: {error}") from None
+        return self
+
+    @model_validator(mode="after")
+    def _can_be_translated(self) -> Self:
+        if self.vocabulary is None:
+            return self
+        if self.vocabulary != TEKKEN and not os.path.isfile(self.vocabulary):
+            raise ValueError(
+                f"vocabulary: {self.vocabulary} is no file; name a tokenizer.json, or `{TEKKEN}`"
+            )
+        if not self.needs_tokenizer:
+            origin = "trace_dir has" if self.trace_dir else f"source `{self.source}` makes"
+            raise ValueError(
+                f"vocabulary: {origin} token ids; only texts that are read here are translated "
+                "(a ready trace: `marconi retokenize`)"
+            )
         return self
 
     @property
@@ -151,7 +176,7 @@ class DatasetConfig(Section):
         if self.trace_dir is not None:
             return False
         replaced = self.reader.stand_in_for is not None and not self.params.get("path")
-        return replaced or self.source != self.paper_dataset
+        return replaced or self.vocabulary is not None or self.source != self.paper_dataset
 
 
 class Config(Section):
@@ -215,6 +240,11 @@ class Config(Section):
         for trace in self.live.traces if self.live else ():
             if trace not in names:
                 raise ValueError(f"live.traces: {unknown('trace', trace, names)}")
+            if self.datasets[self.trace(trace).dataset].vocabulary is not None:
+                raise ValueError(
+                    f"live.traces: {trace} is in another `vocabulary` already; replay the one in "
+                    "Llama-2's, `live.tokenizer` translates it"
+                )
         for trace in self.server.pools if self.server else ():
             if trace not in names:
                 raise ValueError(f"server.pools: {unknown('trace', trace, names)}")
@@ -224,7 +254,7 @@ class Config(Section):
     def mirror(self) -> Path | None:
         """The folder `data_mirror`, if it is there."""
         path = Path(self.data_mirror) if self.data_mirror else None
-        return path if path and path.is_dir() else None
+        return path if path and os.path.isdir(path) else None
 
     def roles(self, datasets: Iterable[str]) -> list[Role]:
         """Return the roles of the named data sets in figures and claims."""
@@ -280,16 +310,33 @@ def load_config(source: str | os.PathLike[str] | Mapping[str, Any]) -> Config:
         return Config.model_validate(content)
     except ValidationError as error:
         lines = [explain(detail, Config) for detail in error.errors(include_url=False)]
+        if len(lines) > MAX_MISTAKES:
+            lines[MAX_MISTAKES:] = [f"{len(lines) - MAX_MISTAKES} more mistakes"]
         raise ConfigError("\n".join(f"{where}: {line}" for line in lines)) from None
+    except UnicodeError as error:  # in a message of ours, which pydantic cannot take then
+        raise ConfigError(f"{where}: a text has half a character ({error!s:.200})") from None
+
+
+class _Loader(yaml.SafeLoader):
+    """Refuses merge keys: a few lines of them can ask for more memory than there is."""
+
+    def flatten_mapping(self, node: yaml.MappingNode) -> None:
+        for key, _ in node.value:
+            if key.tag == "tag:yaml.org,2002:merge":
+                raise yaml.constructor.ConstructorError(
+                    problem="merge keys (`<<`) are not supported; write the keys out",
+                    problem_mark=key.start_mark,
+                )
 
 
 def _read_yaml(path: Path) -> dict[str, Any]:
     try:
-        content = yaml.safe_load(path.read_text(encoding="utf-8"))
+        content = yaml.load(read_document(path, MAX_BYTES), _Loader)
     except OSError as error:
         raise ConfigError(f"{path}: cannot read the configuration: {error.strerror}") from None
-    except yaml.YAMLError as error:
-        raise ConfigError(f"{path}: not valid YAML: {error}") from None
+    # beside YAMLError: not UTF-8, dates that are none, brackets without end
+    except (yaml.YAMLError, ValueError, RecursionError) as error:
+        raise ConfigError(f"{path}: not valid YAML: {error!s:.400}") from None
     if not isinstance(content, dict):
         raise ConfigError(f"{path}: expected `key: value` lines, see {OPTIONS}")
     return content

@@ -1,8 +1,8 @@
 """The section `live`: which servers are measured, on which traces."""
 
+import os
 import re
 from collections.abc import Iterator
-from pathlib import Path
 from typing import Any, Literal, NamedTuple, Self
 
 from pydantic import Field, PositiveInt, field_validator, model_validator
@@ -94,7 +94,7 @@ class LiveConfig(Section):
     @field_validator("tokenizer")
     @classmethod
     def _tokenizer_is_there(cls, tokenizer: str) -> str:
-        if tokenizer not in (TEKKEN, KEEP) and not Path(tokenizer).is_file():
+        if tokenizer not in (TEKKEN, KEEP) and not os.path.isfile(tokenizer):
             raise ValueError(f"{tokenizer} is no file; name a tokenizer.json, `tekken` or `keep`")
         return tokenizer
 

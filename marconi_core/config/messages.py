@@ -10,6 +10,8 @@ from pydantic import BaseModel
 from pydantic.fields import FieldInfo
 from pydantic_core import ErrorDetails, PydanticUndefined
 
+from marconi_core.errors import shown
+
 OPTIONS = "workflow/config/README.md"  # where a user finds every option
 
 Path = Sequence[int | str]
@@ -29,12 +31,10 @@ def explain(detail: ErrorDetails, root: type[BaseModel]) -> str:
     if kind in ("missing", "union_tag_not_found"):
         return f"{key}: missing; {_how_to_write(path, field)}"
     if kind == "union_tag_invalid":
-        return (
-            f"{key}.kind: {detail['input'].get('kind')!r} is unknown; write `typing` or `poisson`"
-        )
+        return f"{key}.kind: {shown(detail['input'].get('kind'))} is unknown; write `typing` or `poisson`"
     if kind == "value_error":
         return f"{key}: {detail['ctx']['error']}".removeprefix(": ")
-    got = "" if isinstance(detail["input"], dict | list) else f", got {detail['input']!r}"
+    got = "" if isinstance(detail["input"], dict | list) else f", got {shown(detail['input'])}"
     return f"{key}: {_plain_words(detail['msg'])}{got}; {_how_to_write(path, field)}"
 
 
@@ -96,4 +96,4 @@ def unknown(what: str, name: str, known: Iterable[str]) -> str:
     known = list(known)
     close = difflib.get_close_matches(name, known, n=1)
     hint = f"did you mean `{close[0]}`? " if close else ""
-    return f"unknown {what} `{name}`; {hint}known: {', '.join(known)}"
+    return f"unknown {what} `{name:.80}`; {hint}known: {', '.join(known)}"

@@ -6,6 +6,7 @@ and ``load_hybrid_model(name)`` answer the same questions.
 """
 
 import json
+import os
 from pathlib import Path
 from typing import Any
 
@@ -98,15 +99,17 @@ def _is_config(content: dict[str, Any]) -> bool:
 
 def _read(name: str, known: list[str], other_files: str) -> tuple[Path, dict[str, Any]]:
     path = resource(f"models/{name}.json") if name in known else Path(name)
-    if not path.is_file():
+    if not os.path.isfile(path):  # False for a name that no file can have
         raise ModelError(
             f"unknown model '{name}'; choose one of {', '.join(known)}, or name {other_files}a "
             "Hugging Face config.json"
         )
     try:
         content = json.loads(path.read_text(encoding="utf-8"))
-    except ValueError as error:
+    except (ValueError, RecursionError) as error:
         raise ModelError(f"{path}: not JSON ({error})") from None
+    except OSError as error:
+        raise ModelError(f"{path}: cannot be read ({error.strerror})") from None
     if not isinstance(content, dict):
         raise ModelError(f"{path}: expected a JSON object, found {type(content).__name__}")
     return path, content

@@ -19,7 +19,7 @@ from pydantic import (
     ValidationError,
 )
 
-from marconi_core.errors import ModelError
+from marconi_core.errors import ModelError, shown
 from marconi_core.models.hybrid import HybridModel
 from marconi_core.models.layers import (
     Attention,
@@ -33,6 +33,9 @@ from marconi_core.models.layers import (
 
 Block = Literal["mamba", "attention", "mlp", "moe"]
 """What a layer of Nemotron-H can be."""
+
+
+LayerCount = Annotated[int, Field(ge=1, le=10_000)]
 
 
 class _Family(BaseModel):
@@ -156,7 +159,7 @@ class _Jamba(_Family):
     As in Hugging Face transformers (SGLang 0.5.16 does not serve Jamba).
     """
 
-    num_hidden_layers: PositiveInt
+    num_hidden_layers: LayerCount
     intermediate_size: PositiveInt
     attn_layer_period: PositiveInt
     attn_layer_offset: NonNegativeInt
@@ -201,7 +204,7 @@ class _Mamba2Keys(_Family):
 
     DEFAULT_CHUNK_SIZE = 256
 
-    num_hidden_layers: PositiveInt
+    num_hidden_layers: LayerCount
     mamba_n_heads: PositiveInt
     mamba_d_head: PositiveInt | Literal["auto"] = "auto"
     mamba_d_state: PositiveInt
@@ -283,7 +286,7 @@ class _Qwen(_Family):
 
     ROUTED: ClassVar[bool] = True
 
-    num_hidden_layers: PositiveInt
+    num_hidden_layers: LayerCount
     layer_types: list[Literal["linear_attention", "full_attention"]] | None = None
     full_attention_interval: PositiveInt | None = None
     attn_output_gate: bool = True
@@ -400,7 +403,7 @@ def model_from_config(
     family = str(text.get("model_type", "")).removesuffix("_text")
     if family not in FAMILIES:
         raise ModelError(
-            f"{name}: model_type '{family}' is not a known hybrid family ({', '.join(FAMILIES)}); "
+            f"{name}: model_type '{family:.80}' is not a known hybrid family ({', '.join(FAMILIES)}); "
             "for the paper's formulas, give a JSON file with the five numbers instead"
         )
     try:
@@ -429,4 +432,4 @@ def _explain(error: ValidationError, family: str) -> str:
         return f"a {family} config needs the key{'s' * (len(missing) > 1)} {', '.join(missing)}"
     key, *inside = problems[0]["loc"]
     where = "".join(f"[{part}]" for part in inside if isinstance(part, int))
-    return f"{key}{where}: {problems[0]['msg']}, got {problems[0]['input']!r}"
+    return f"{key}{where}: {problems[0]['msg']}, got {shown(problems[0]['input'])}"

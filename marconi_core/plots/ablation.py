@@ -6,7 +6,7 @@ import numpy as np
 import pandas as pd
 from matplotlib.figure import Figure
 
-from marconi_core.plots.panels import labelled
+from marconi_core.plots.panels import TEXT_WIDTH, labelled
 from marconi_core.plots.style import SERIES_COLORS, paper_style
 from marconi_core.report.metrics import PAPER_DECIMALS, hit_rates, ratios, relative_gains
 from marconi_core.report.roles import Role
@@ -73,7 +73,7 @@ def draw(rows: pd.DataFrame, paper: Mapping[str, str]) -> Figure:
     """Draw one panel per headline number from the rows of `table`, one marker per data set."""
     labels = rows.drop_duplicates("dataset")
     with paper_style():
-        figure = Figure(figsize=(7.6, 3.5), layout="constrained")
+        figure = Figure(figsize=(TEXT_WIDTH, 3.5), layout="constrained")
         grid = figure.subplots(1, len(METRICS), sharey=True)
         places = np.arange(1, len(NAMES))
         for axes, (metric, name) in zip(grid, METRICS.items(), strict=True):

@@ -8,7 +8,7 @@ import pandas as pd
 from matplotlib.axes import Axes
 from matplotlib.figure import Figure
 
-from marconi_core.plots.panels import labelled
+from marconi_core.plots.panels import grid, labelled
 from marconi_core.plots.style import POLICY_COLORS, paper_style, two_lines
 from marconi_core.report.metrics import CONFIGURATION
 from marconi_core.report.roles import Role
@@ -84,17 +84,21 @@ def draw(parts: pd.DataFrame, paper: Mapping[str, str]) -> Figure:
     """Draw two panels per data set from the rows of `table`, one above the other."""
     names = parts["dataset"].unique()
     with paper_style():
-        figure = Figure(figsize=(1.3 + 1.9 * len(names), 4.6), layout="constrained")
-        grid = figure.subplots(2, len(names), squeeze=False, sharey="row")
-        for (above, below), name in zip(grid.T, names, strict=True):
+        figure, panels = grid(len(names), (2.4, 4.0), parts=2)
+        for above, below in panels[1:]:
+            above.sharey(panels[0][0])
+            below.sharey(panels[0][1])
+        for (above, below), name in zip(panels, names, strict=True):
             own = parts[parts["dataset"] == name]
             above.set_title(two_lines(own["label"].iloc[0]))
             _draw_gains(above, own)
             _draw_alphas(below, own)
-        grid[0, 0].set_ylabel("hit rate against\nalpha 0 (% points)")
-        grid[1, 0].set_ylabel("alpha (median,\nquartiles)")
-        for row in grid:
-            row[-1].legend(loc="center left", bbox_to_anchor=(1.02, 0.5))
+        above, below = panels[0]
+        above.set_ylabel("hit rate against\nalpha 0 (% points)")
+        below.set_ylabel("alpha (median,\nquartiles)")
+        entries = [axes.get_legend_handles_labels() for axes in (above, below)]
+        handles, labels = (first + second for first, second in zip(*entries, strict=True))
+        figure.legend(handles, labels, loc="outside lower center", ncols=len(handles))
     return figure
 
 
@@ -128,7 +132,7 @@ def _draw_gains(axes: Axes, parts: pd.DataFrame) -> None:
 def _draw_alphas(axes: Axes, parts: pd.DataFrame) -> None:
     share = (np.arange(PARTS) + 0.5) * 100 / PARTS
     for column, label, color in (
-        ("best_alpha_of_part", "best static alpha\nof this part", POLICY_COLORS[STATIC]),
+        ("best_alpha_of_part", "best static alpha of this part", POLICY_COLORS[STATIC]),
         ("tuned_alpha", "tuned, in use", POLICY_COLORS[TUNED]),
     ):
         groups = parts.groupby("part")[column]

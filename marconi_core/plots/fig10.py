@@ -71,7 +71,7 @@ def draw(rows: pd.DataFrame, paper: Mapping[str, str]) -> Figure:
     """Draw two panels per data set from the rows of `table`, one above the other."""
     names = rows["dataset"].unique()
     with paper_style():
-        figure = Figure(figsize=(0.8 + 3.2 * len(names), 4.6), layout="constrained")
+        figure = Figure(figsize=(0.6 + 3.2 * len(names), 4.6), layout="constrained")
         grid = figure.subplots(2, len(names), squeeze=False)
         for (above, below), name in zip(grid.T, names, strict=True):
             own = rows[rows["dataset"] == name]

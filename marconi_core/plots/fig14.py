@@ -42,7 +42,7 @@ def draw(parts: pd.DataFrame, paper: Mapping[str, str]) -> Figure:
         "attention": geometry.num_attn_layers,
     }
     with paper_style():
-        figure = Figure(figsize=(4.4, 2.7), layout="constrained")
+        figure = Figure(figsize=(3.4, 2.6), layout="constrained")
         axes = figure.subplots()
         axes.stackplot(
             parts["tokens"] / 1e3,

@@ -23,8 +23,8 @@ def draw(rows: pd.DataFrame, paper: Mapping[str, str]) -> Figure:
     """Draw one panel per data set from the rows of `table`; a diamond marks a printed value."""
     printed = {"kvs_percent": paper["fig3a-kv"], "states_percent": paper["fig3a-state"]}
     with paper_style():
-        figure = Figure(figsize=(1.6 + 2.6 * rows["dataset"].nunique(), 2.7), layout="constrained")
-        for place, (axes, own) in enumerate(panels(figure, rows)):
+        figure, parts = panels(rows, (2.8, 3.0))
+        for axes, own in parts:
             positions = np.arange(len(own))
             for side, (column, name) in enumerate(KINDS.items()):
                 x = positions + (side - 0.5) * WIDTH
@@ -39,6 +39,5 @@ def draw(rows: pd.DataFrame, paper: Mapping[str, str]) -> Figure:
             axes.set_xticks(positions, own["block_size"].astype(str))
             axes.set_xlabel("block size (tokens)")
             axes.grid(visible=False, axis="x")
-            if place == 0:
-                axes.set_ylabel("blocks reused (%)")
+        figure.supylabel("blocks reused (%)")
     return figure

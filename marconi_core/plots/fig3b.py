@@ -5,6 +5,7 @@ from collections.abc import Mapping
 import numpy as np
 import pandas as pd
 from matplotlib.figure import Figure
+from matplotlib.ticker import MultipleLocator
 
 from marconi_core.models import MODELS
 from marconi_core.models.paper import TRANSFORMER_7B, blockwise_bytes
@@ -32,7 +33,7 @@ def draw(sizes: pd.DataFrame, paper: Mapping[str, str]) -> Figure:
     """Draw one line a column of `table`; a diamond marks the paper's printed value."""
     printed = paper["fig3b-bytes"]
     with paper_style():
-        figure = Figure(figsize=(4.6, 2.9), layout="constrained")
+        figure = Figure(figsize=(3.4, 2.8), layout="constrained")
         axes = figure.subplots()
         styles = zip(NAMES.items(), SERIES_COLORS, ("-", "--", "-.", ":"), strict=False)
         for (column, name), color, line in styles:
@@ -51,5 +52,6 @@ def draw(sizes: pd.DataFrame, paper: Mapping[str, str]) -> Figure:
         axes.set_xlim(0, 16_384)
         axes.set_xlabel("sequence length (tokens)")
         axes.set_ylabel("cache of one sequence (GB)")
+        axes.xaxis.set_major_locator(MultipleLocator(4_000))
         axes.legend(loc="lower right")
     return figure

@@ -5,6 +5,7 @@ from collections.abc import Mapping
 import numpy as np
 import pandas as pd
 from matplotlib.figure import Figure
+from matplotlib.ticker import MultipleLocator
 
 from marconi_core.models import MODELS
 from marconi_core.models.paper import TRANSFORMER_7B, Geometry, PaperModel
@@ -46,7 +47,7 @@ def _rows(name: str, geometry: Geometry) -> pd.DataFrame:
 def draw(rows: pd.DataFrame, paper: Mapping[str, str]) -> Figure:
     """Draw one line a model from the rows of `table`; the two formulas differ by less than a line."""
     with paper_style():
-        figure = Figure(figsize=(4.4, 2.7), layout="constrained")
+        figure = Figure(figsize=(3.4, 2.6), layout="constrained")
         axes = figure.subplots()
         for name, color, line in zip(SHOWN, SERIES_COLORS, ("-", "--", "-."), strict=False):
             own = rows[rows["model"] == name]
@@ -55,6 +56,7 @@ def draw(rows: pd.DataFrame, paper: Mapping[str, str]) -> Figure:
             )
         axes.set_xlim(0, LENGTHS[-1])
         axes.set_ylim(0)
+        axes.xaxis.set_major_locator(MultipleLocator(500))
         axes.set_xlabel("cached prefix (tokens)")
         axes.set_ylabel("prefill saved (kFLOP / byte)")
         axes.legend(loc="upper left")

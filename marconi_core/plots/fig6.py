@@ -7,6 +7,7 @@ import pandas as pd
 from matplotlib.figure import Figure
 from matplotlib.ticker import MaxNLocator
 
+from marconi_core.plots.panels import grid
 from marconi_core.plots.style import SERIES_COLORS, paper_style, two_lines
 from marconi_core.report.roles import Role
 
@@ -43,18 +44,16 @@ def draw(bins: pd.DataFrame, paper: Mapping[str, str]) -> Figure:
     """Draw two panels per data set from the rows of `table`: inputs above, outputs below."""
     names = bins["dataset"].unique()
     with paper_style():
-        figure = Figure(figsize=(0.5 + 2.2 * len(names), 3.6), layout="constrained")
-        grid = figure.subplots(2, len(names), squeeze=False)
-        for column, name in zip(grid.T, names, strict=True):
-            for axes, kind, color in zip(column, KINDS, SERIES_COLORS, strict=False):
+        figure, panels = grid(len(names), (2.2, 3.6), parts=2)
+        for parts, name in zip(panels, names, strict=True):
+            for axes, kind, color in zip(parts, KINDS, SERIES_COLORS, strict=False):
                 own = bins[(bins["dataset"] == name) & (bins["kind"] == kind)]
                 width = own["bin_tokens"].iloc[0]
                 edges = [*own["from_tokens"], own["from_tokens"].iloc[-1] + width]
                 axes.stairs(own["requests"], edges, fill=True, color=color)
                 axes.set_xlim(0, edges[-1])
                 axes.set_xlabel(KINDS[kind])
-                axes.xaxis.set_major_locator(MaxNLocator(4))
-            column[0].set_title(two_lines(own["label"].iloc[0]))
-        for axes in grid[:, 0]:
-            axes.set_ylabel("requests")
+                axes.xaxis.set_major_locator(MaxNLocator(3))
+            parts[0].set_title(two_lines(own["label"].iloc[0]))
+        figure.supylabel("requests")
     return figure

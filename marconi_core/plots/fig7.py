@@ -5,6 +5,7 @@ from collections.abc import Mapping, Sequence
 import pandas as pd
 from matplotlib.figure import Figure
 
+from marconi_core.plots.panels import grid
 from marconi_core.plots.style import (
     PAPER_COLOR,
     POLICY_COLORS,
@@ -45,11 +46,10 @@ def table(runs: pd.DataFrame, roles: Sequence[Role], paper: Mapping[str, str]) -
 
 def draw(boxes: pd.DataFrame) -> Figure:
     """Draw one panel per data set from the rows of `table`."""
-    panels = boxes["dataset"].unique()
+    datasets = boxes["dataset"].unique()
     with paper_style():
-        figure = Figure(figsize=(0.6 + 2.2 * len(panels), 2.9), layout="constrained")
-        axes_row = figure.subplots(1, len(panels), sharey=True, squeeze=False)[0]
-        for axes, dataset in zip(axes_row, panels, strict=True):
+        figure, panels = grid(len(datasets), (2.2, 2.7), sharey=True)
+        for (axes,), dataset in zip(panels, datasets, strict=True):
             panel = boxes[boxes["dataset"] == dataset]
             draw_boxes(axes, panel, [POLICY_COLORS[policy] for policy in panel["policy"]])
             axes.set_xticks(range(len(panel)), [POLICY_NAMES[p] for p in panel["policy"]])
@@ -65,6 +65,6 @@ def draw(boxes: pd.DataFrame) -> Figure:
                     0.04, 0.80, f"paper {first['paper_mean_ratio']}x",
                     transform=axes.transAxes, va="top", color=PAPER_COLOR,
                 )  # fmt: skip
-        axes_row[0].set_ylabel("token hit rate (%)")
-        axes_row[0].set_ylim(0, 100)
+        axes.set_ylim(0, 100)
+        figure.supylabel("token hit rate (%)")
     return figure

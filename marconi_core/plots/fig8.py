@@ -5,6 +5,7 @@ from collections.abc import Mapping, Sequence
 import pandas as pd
 from matplotlib.figure import Figure
 
+from marconi_core.plots.panels import grid
 from marconi_core.plots.style import (
     PAPER_COLOR,
     POLICY_COLORS,
@@ -43,9 +44,8 @@ def table(runs: pd.DataFrame, roles: Sequence[Role], paper: Mapping[str, str]) -
 def draw(boxes: pd.DataFrame) -> Figure:
     """Draw one panel per data set from the rows of `table`; a diamond marks the paper's P95."""
     with paper_style():
-        figure = Figure(figsize=(0.6 + 1.9 * len(boxes), 2.9), layout="constrained")
-        panels = figure.subplots(1, len(boxes), squeeze=False)[0]
-        for index, axes in enumerate(panels):
+        figure, panels = grid(len(boxes), (1.9, 2.7))
+        for index, (axes,) in enumerate(panels):
             panel = boxes.iloc[[index]]
             box = boxes.iloc[index]
             draw_boxes(axes, panel, [POLICY_COLORS["marconi"]])
@@ -58,5 +58,5 @@ def draw(boxes: pd.DataFrame) -> Figure:
             axes.set_xticks([])
             axes.set_xlim(-0.55, 0.55)
             axes.set_title(two_lines(box["label"]))
-        panels[0].set_ylabel("gain over SGLang+\n(% of its hit rate)")
+        figure.supylabel("gain over SGLang+ (% of its hit rate)")
     return figure

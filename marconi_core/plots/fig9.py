@@ -41,7 +41,7 @@ def table(requests: pd.DataFrame, role: Role, paper: Mapping[str, str]) -> pd.Da
 def draw(rows: pd.DataFrame) -> Figure:
     """Draw one step line per policy from the rows of `table`, and the paper's best case."""
     with paper_style():
-        figure = Figure(figsize=(5.2, 2.9), layout="constrained")
+        figure = Figure(figsize=(3.4, 3.0), layout="constrained")
         axes = figure.subplots()
         for policy in POLICIES:
             relative = np.sort(rows.loc[rows["policy"] == policy, "relative_percent"])
@@ -55,11 +55,11 @@ def draw(rows: pd.DataFrame) -> Figure:
         if reduction:
             axes.axvline(
                 100 - float(reduction), color=PAPER_COLOR, linewidth=1,
-                label=f"paper's best\n({reduction} % less)",
+                label=f"paper's best ({reduction} % less)",
             )  # fmt: skip
         axes.set_xlabel("P95 TTFT (% of no prefix cache)")
         axes.set_ylabel("share of configurations")
         axes.set_ylim(0, 1.02)
         axes.set_title(rows["label"].iloc[0])
-        axes.legend(loc="center left", bbox_to_anchor=(1.02, 0.5))
+        figure.legend(*axes.get_legend_handles_labels(), loc="outside lower center", ncols=2)
     return figure

@@ -7,8 +7,8 @@ import pandas as pd
 from matplotlib.axes import Axes
 from matplotlib.figure import Figure
 
-from marconi_core.plots.panels import labelled
-from marconi_core.plots.style import POLICY_COLORS, POLICY_NAMES, paper_style, two_lines
+from marconi_core.plots.panels import TEXT_WIDTH, labelled
+from marconi_core.plots.style import POLICY_COLORS, POLICY_NAMES, paper_style
 from marconi_core.report.metrics import hit_rates, ratios, relative_gains
 from marconi_core.report.roles import Role
 
@@ -61,18 +61,16 @@ def table(rows: pd.DataFrame, roles: Sequence[Role]) -> pd.DataFrame:
 
 
 def draw(rows: pd.DataFrame, paper: Mapping[str, str]) -> Figure:
-    """Draw a column of panels per data set from the rows of `table`, a row of panels per scale."""
+    """Draw a row of panels per data set from the rows of `table`, a panel per scale."""
     datasets = list(rows["dataset"].unique())
     with paper_style():
-        figure = Figure(figsize=(2.0 + 2.9 * len(datasets), 5.8), layout="constrained")
-        grid = figure.subplots(len(SCALES), len(datasets), sharey=True, sharex=True, squeeze=False)
-        for row_of_axes, scale in zip(grid, SCALES, strict=True):
-            for axes, dataset in zip(row_of_axes, datasets, strict=True):
+        figure = Figure(figsize=(TEXT_WIDTH, 0.4 + 2.8 * len(datasets)), layout="constrained")
+        grid = figure.subplots(len(datasets), len(SCALES), sharey=True, squeeze=False)
+        for row_of_axes, dataset in zip(grid, datasets, strict=True):
+            for axes, scale in zip(row_of_axes, SCALES, strict=True):
                 own = rows[(rows["dataset"] == dataset) & (rows["scale"] == scale)]
                 _draw_panel(axes, own)
-                if scale == "bytes":
-                    axes.set_title(two_lines(own["label"].iloc[0]), pad=22)
-            row_of_axes[0].set_ylabel(SCALES[scale])
+                axes.set_title(f"{own['label'].iloc[0]}\n{SCALES[scale]}", loc="left", pad=22)
         for axes in grid[-1]:
             axes.set_xlabel("token hit rate (%), mean")
         handles, labels = grid[0, 0].get_legend_handles_labels()

@@ -4,6 +4,7 @@ import pandas as pd
 from matplotlib.axes import Axes
 from matplotlib.figure import Figure
 
+from marconi_core.plots.panels import TEXT_WIDTH
 from marconi_core.plots.style import POLICY_COLORS, paper_style
 from marconi_core.report.live import PLACE
 
@@ -32,7 +33,7 @@ def draw(replays: pd.DataFrame) -> Figure:
     groups = list(replays.groupby(PLACE, sort=False))
     heights = [len(group) + 2.2 for _, group in groups] or [3]
     with paper_style():
-        figure = Figure(figsize=(7.4, 0.5 + ROW_INCHES * sum(heights)), layout="constrained")
+        figure = Figure(figsize=(TEXT_WIDTH, 0.5 + ROW_INCHES * sum(heights)), layout="constrained")
         if not groups:
             figure.text(0.5, 0.5, "no replay has been recorded yet", ha="center", va="center")
             return figure

@@ -63,10 +63,9 @@ class Microbenchmark:
     def draw(self, rows: pd.DataFrame, paper: Mapping[str, str]) -> Figure:
         """Draw one panel per data set from the rows of `table`, with the paper's values in orange."""
         shown = "hit_rate_of_marconi" if self.normalised else "hit_rate_percent"
-        count = rows["dataset"].nunique()
         with paper_style():
-            drawing = Figure(figsize=(1.6 + 2.6 * count, 2.7), layout="constrained")
-            for place, (axes, own) in enumerate(panels(drawing, rows)):
+            drawing, parts = panels(rows, (2.8, 3.0), margin=0.7)
+            for axes, own in parts:
                 points = own["x"].unique()
                 for policy in own["policy"].unique():
                     line = own[own["policy"] == policy]
@@ -83,11 +82,7 @@ class Microbenchmark:
                         markerfacecolor="white", label=f"{POLICY_NAMES[policy]}, paper", **look,
                     )  # fmt: skip
                 axes.set_xlabel(self.label)
-                axes.set_ylim(0)
-                if place == 0:
-                    axes.set_ylabel(
-                        "token hit rate\n(% of Marconi's)"
-                        if self.normalised
-                        else "token hit rate (%)"
-                    )
+            axes.set_ylim(0)  # of all panels, and not before all have been drawn
+            unit = "% of Marconi's" if self.normalised else "%"
+            drawing.supylabel(f"token hit rate ({unit})")
         return drawing

@@ -34,16 +34,15 @@ def table(runs: pd.DataFrame, roles: Sequence[Role]) -> pd.DataFrame:
 def draw(rows: pd.DataFrame, paper: Mapping[str, str]) -> Figure:
     """Draw one panel per data set from the rows of `table`."""
     with paper_style():
-        figure = figure_of_bars(rows)
-        for axes, own in panels(figure, rows):
+        figure, parts = panels(rows, size_of_bars(rows), margin=1.1)
+        for axes, own in parts:
             draw_bars(axes, own)
     return figure
 
 
-def figure_of_bars(rows: pd.DataFrame) -> Figure:
-    """Return an empty figure of the right size for `draw_bars` in each panel."""
-    names, policies = rows["dataset"].nunique(), rows["policy"].nunique()
-    return Figure(figsize=(1.1 + 1.9 * names, 1.0 + 0.22 * policies), layout="constrained")
+def size_of_bars(rows: pd.DataFrame) -> tuple[float, float]:
+    """Return the size of a panel for `draw_bars`."""
+    return 1.9, 1.0 + 0.22 * rows["policy"].nunique()
 
 
 def draw_bars(axes: Axes, rows: pd.DataFrame) -> None:

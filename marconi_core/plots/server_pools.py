@@ -7,6 +7,7 @@ import pandas as pd
 from matplotlib.axes import Axes
 from matplotlib.figure import Figure
 
+from marconi_core.plots.panels import grid
 from marconi_core.plots.style import SERIES_COLORS, paper_style, two_lines
 from marconi_core.report.roles import Role
 
@@ -84,14 +85,11 @@ def draw(rows: pd.DataFrame) -> Figure:
     """Draw one panel a trace from the rows of `table`."""
     traces = rows["trace"].unique()
     with paper_style():
-        figure = Figure(figsize=(0.8 + 2.6 * len(traces), 3.6), layout="constrained")
-        panels = figure.subplots(1, len(traces), squeeze=False)[0]
-        for axes, trace in zip(panels, traces, strict=True):
+        figure, panels = grid(len(traces), (3.2, 3.0), in_a_row=2, sharey=True)
+        for (axes,), trace in zip(panels, traces, strict=True):
             _draw_panel(axes, rows[rows["trace"] == trace])
-        panels[0].set_ylabel("token hit rate (%)")
-        figure.legend(
-            *panels[0].get_legend_handles_labels(), loc="outside lower center", ncols=len(LINES)
-        )
+        figure.supylabel("token hit rate (%)")
+        figure.legend(*axes.get_legend_handles_labels(), loc="outside lower center", ncols=3)
     return figure
 
 

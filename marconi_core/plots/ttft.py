@@ -8,6 +8,7 @@ from matplotlib.axes import Axes
 from matplotlib.figure import Figure
 
 from marconi_core.models.latency import PrefillLatency
+from marconi_core.plots.panels import grid
 from marconi_core.plots.style import paper_style
 from marconi_core.report.recorded import Recording, by_order, prefill_fit, prefill_medians
 
@@ -43,18 +44,17 @@ def draw(rows: pd.DataFrame) -> Figure:
     """Draw one panel per variant from the rows of `table`: medians, their range, and the fit."""
     variants = sorted(rows["variant"].unique(), key=by_order)
     with paper_style():
-        figure = Figure(figsize=(1.4 + 2.5 * len(variants), 2.9), layout="constrained")
-        panels = figure.subplots(1, len(variants), sharey=True, squeeze=False)[0]
+        figure, cells = grid(len(variants), (2.1, 3.0), sharey=True)
+        panels = [axes for (axes,) in cells]
         for axes, variant in zip(panels, variants, strict=True):
             _panel(axes, rows[rows["variant"] == variant])
             axes.set_title(variant)
             axes.set_xlabel("prompt (1,024 tokens)")
-        panels[0].set_ylabel("time to first token (ms)")
+        figure.supylabel("time to first token (ms)")
         most = max(panels, key=lambda axes: len(axes.get_legend_handles_labels()[1]))
-        panels[-1].legend(
-            *most.get_legend_handles_labels(), title="cached", loc="center left",
-            bbox_to_anchor=(1.02, 0.5),
-        )  # fmt: skip
+        handles, labels = most.get_legend_handles_labels()
+        labels = [f"{label} cached" for label in labels]
+        figure.legend(handles, labels, loc="outside lower center", ncols=len(labels))
         figure.suptitle(", ".join(dict.fromkeys(rows["server"])))
     return figure
 

@@ -20,13 +20,20 @@ PAPER_DECIMALS = 2
 VANILLA = "vanilla"  # no prefix cache: every prompt is computed in full
 
 
-def read_tables(paths: Iterable[str | PathLike[str]]) -> pd.DataFrame:
+def read_tables(
+    paths: Iterable[str | PathLike[str]], policies: Iterable[str] | None = None
+) -> pd.DataFrame:
     """Return the rows of several parquet tables as one frame.
+
+    Args:
+        paths: the tables.
+        policies: rows of these only; a grid has ten million requests, most of them of static alphas.
 
     Raises:
         DataError: there is no table.
     """
-    frames = [pd.read_parquet(path) for path in paths]
+    wanted = None if policies is None else [("policy", "in", list(policies))]
+    frames = [pd.read_parquet(path, filters=wanted) for path in paths]
     if not frames:
         raise DataError("no result tables: no data set of the configuration could be had")
     return pd.concat(frames, ignore_index=True)

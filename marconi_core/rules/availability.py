@@ -8,9 +8,9 @@ from pathlib import Path
 
 from marconi_core import datasets
 from marconi_core.config import Config, DatasetConfig
-from marconi_core.errors import DataError, MarconiError
-from marconi_core.files import atomic_path
-from marconi_core.traces.sources import validate_params
+from marconi_core.errors import DataError, MarconiError, StorageError
+from marconi_core.files import write_text
+from marconi_core.traces.sources import no_encoder, validate_params
 from marconi_core.traces.tokenizers import Encoder, build_llama2, load_encoder
 
 logger = logging.getLogger(__name__)
@@ -25,6 +25,9 @@ def check_optional(config: Config) -> dict[str, str]:
 
     Returns:
         The reason by name for each data set that cannot be had; empty text for those that can.
+
+    Raises:
+        StorageError: what was found cannot be kept.
     """
     reasons = {}
     for name, dataset in config.datasets.items():
@@ -33,6 +36,8 @@ def check_optional(config: Config) -> dict[str, str]:
             try:
                 _try(dataset, Path(config.data_dir), config.mirror)
                 reasons[name] = ""
+            except StorageError:
+                raise  # of the machine, not of the data set
             except MarconiError as error:
                 reasons[name] = str(error)
             logger.info("%s: %s", name, reasons[name] or "can be had")
@@ -41,8 +46,7 @@ def check_optional(config: Config) -> dict[str, str]:
 
 def write_reasons(reasons: Mapping[str, str], path: str | Path) -> None:
     """Write what `check_optional` found."""
-    with atomic_path(path) as partial:
-        partial.write_text(json.dumps(reasons, indent=2) + "\n", encoding="utf-8")
+    write_text(path, json.dumps(reasons, indent=2) + "\n")
 
 
 def read_reasons(path: str | Path) -> dict[str, str]:
@@ -58,10 +62,9 @@ def _try(dataset: DatasetConfig, data_dir: Path, mirror: Path | None) -> None:
             raise DataError(f"trace_dir: {dataset.trace_dir} is not a folder")
         return
     files = {name: datasets.fetch(name, data_dir, mirror) for name in dataset.files_needed}
-    if not dataset.needs_tokenizer:
-        return  # made here, not read
     options = validate_params(dataset.reader, dataset.reader_params)
-    next(iter(dataset.reader.read(options, files, _encoder(data_dir, mirror))))
+    encode = _encoder(data_dir, mirror) if dataset.needs_tokenizer else no_encoder
+    next(iter(dataset.reader.read(options, files, encode)))
 
 
 def _encoder(data_dir: Path, mirror: Path | None) -> Encoder:

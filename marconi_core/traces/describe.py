@@ -2,13 +2,11 @@
 
 import os
 from dataclasses import asdict, dataclass
-from pathlib import Path
 from typing import Any
 
 import numpy as np
 from numpy.typing import NDArray
 
-from marconi_core.files import atomic_path
 from marconi_core.jit import compiled
 from marconi_core.traces.trace import Trace
 
@@ -109,37 +107,46 @@ def plot(trace: Trace, path: str | os.PathLike[str], title: str = "") -> None:
 
     The same trace gives the same bytes.
     """
-    from matplotlib import rc_context
     from matplotlib.figure import Figure
+    from matplotlib.ticker import MaxNLocator
+
+    from marconi_core.plots.panels import TEXT_WIDTH
+    from marconi_core.plots.style import SERIES_COLORS, paper_style, save
 
     same, other = shared_prefixes(trace)
     longest = int(trace.n_in.max())
-    with rc_context({"svg.hashsalt": "marconi", "font.size": 8}):
-        figure = Figure(figsize=(9, 2.6), layout="constrained")
-        figure.suptitle(title)
+    with paper_style():
+        figure = Figure(figsize=(TEXT_WIDTH, 2.6), layout="constrained")
+        figure.suptitle(title, fontsize=9)
         left, middle, right = figure.subplots(1, 3)
-        left.hist(trace.n_in, bins=40, range=(0, longest))
+        left.hist(trace.n_in, bins=40, range=(0, longest), color=SERIES_COLORS[0])
         left.set(xlabel="input (tokens)", ylabel="requests")
-        middle.hist(trace.n_out, bins=40, range=(0, max(1, int(trace.n_out.max()))))
+        longest_output = max(1, int(trace.n_out.max()))
+        middle.hist(trace.n_out, bins=40, range=(0, longest_output), color=SERIES_COLORS[0])
         middle.set(xlabel="output (tokens)", ylabel="requests")
         edges = np.linspace(0, longest + 1, 11)
-        for shared, label in ((same, "the same session"), (other, "another session")):
-            right.stairs(_share_per_bin(trace.n_in, shared, edges), edges, label=f"seen in {label}")
-        right.set(xlabel="input (tokens)", ylabel="known part of the prompt (%)", ylim=(0, 100))
-        right.legend()
-        suffix = Path(path).suffix.lower()
-        dated = {".svg": "Date", ".pdf": "CreationDate"}.get(suffix)
-        with atomic_path(path) as partial:
-            figure.savefig(partial, metadata={dated: None} if dated else None)
+        series = ((same, "the same", "-"), (other, "another", "--"))
+        for (shared, label, line), color in zip(series, SERIES_COLORS, strict=False):
+            known = _share_per_bin(trace.n_in, shared, edges)
+            right.stairs(
+                known, edges, baseline=None, color=color, linestyle=line, linewidth=1.6,
+                label=f"seen in {label} session",
+            )  # fmt: skip
+        right.set(xlabel="input (tokens)", ylabel="known part of prompts (%)", ylim=(0, 102))
+        for axes in (left, middle, right):
+            axes.xaxis.set_major_locator(MaxNLocator(4))
+        handles, labels = right.get_legend_handles_labels()
+        figure.legend(handles, labels, loc="outside lower right", ncols=2)
+    save(figure, path)
 
 
 def _share_per_bin(
     lengths: NDArray[np.int64], shared: NDArray[np.int64], edges: NDArray[np.float64]
 ) -> NDArray[np.float64]:
-    """Return the token-weighted share (%) for each bin of prompt lengths; 0 in an empty bin."""
+    """Return the token-weighted share (%) for each bin of prompt lengths; NaN in an empty bin."""
     tokens, _ = np.histogram(lengths, edges, weights=lengths)
     known, _ = np.histogram(lengths, edges, weights=shared)
-    return np.asarray(100 * known / np.maximum(tokens, 1))
+    return np.asarray(100 * known / np.where(tokens, tokens, np.nan))
 
 
 def _quantiles(lengths: NDArray[np.int64]) -> dict[int, int]:

@@ -9,18 +9,20 @@ import os
 import zlib
 from collections.abc import Iterator
 from pathlib import Path
-from typing import IO, Annotated
+from typing import IO, Annotated, TypeVar
 
-from pydantic import BaseModel, ConfigDict, Field, NonNegativeInt, ValidationError
+from pydantic import BaseModel, ConfigDict, FailFast, Field, ValidationError
 
 from marconi_core.errors import TraceError
 from marconi_core.files import atomic_path
 from marconi_core.progress import Heartbeat
-from marconi_core.traces.trace import Request, Trace
+from marconi_core.traces.reading import TooLongError, read_lines
+from marconi_core.traces.trace import MAX_LABEL, MAX_TURN, Request, Trace
 from marconi_core.traces.tree import MAX_TOKEN
 
 logger = logging.getLogger(__name__)
 
+Line = TypeVar("Line", bound=BaseModel)
 TokenId = Annotated[int, Field(ge=0, le=MAX_TOKEN)]
 
 
@@ -29,13 +31,14 @@ class _Line(BaseModel):
 
     model_config = ConfigDict(strict=True, frozen=True)
 
-    session_id: int | str
-    turn_id: NonNegativeInt
+    session_id: Annotated[int, Field(ge=-MAX_LABEL, le=MAX_LABEL)] | str
+    turn_id: Annotated[int, Field(ge=0, le=MAX_TURN)]
     ts: Annotated[float, Field(ge=0, allow_inf_nan=False)]
     num_input_tokens: int
     num_output_tokens: int
-    input_tokens: Annotated[list[TokenId], Field(min_length=1)]
-    output_tokens: list[TokenId]
+    # one error suffices: a list of a million wrong ids would make a million
+    input_tokens: Annotated[list[TokenId], Field(min_length=1), FailFast()]
+    output_tokens: Annotated[list[TokenId], FailFast()]
 
 
 def read_trace(path: str | os.PathLike[str]) -> Trace:
@@ -44,21 +47,41 @@ def read_trace(path: str | os.PathLike[str]) -> Trace:
 
 
 def read_requests(path: str | os.PathLike[str]) -> Iterator[Request]:
-    """Yield the requests of a trace file in its order; ``.gz`` and ``.xz`` are unpacked.
+    """Yield the requests of a trace file in its order; TraceError as `parsed_lines`."""
+    for place, row in parsed_lines(path, _Line):
+        for kind, tokens, count in (
+            ("input", row.input_tokens, row.num_input_tokens),
+            ("output", row.output_tokens, row.num_output_tokens),
+        ):
+            if len(tokens) != count:
+                raise TraceError(
+                    f"{place}: num_{kind}_tokens is {count}, but {kind}_tokens has {len(tokens)}; "
+                    "the line is damaged, make or fetch the trace again"
+                )
+        yield Request(row.session_id, row.turn_id, row.ts, row.input_tokens, row.output_tokens)
+
+
+def parsed_lines(path: str | os.PathLike[str], model: type[Line]) -> Iterator[tuple[str, Line]]:
+    """Yield (``file:line``, parsed line); blank lines are left out, ``.gz`` and ``.xz`` unpacked.
 
     Raises:
-        TraceError: the file is missing, empty or damaged, or a line is not a request; the message
-            names the file, the line and what is wrong with it.
+        TraceError: the file is missing, empty or damaged, or a line is not what the model says; the
+            message names the file, the line and what is wrong with it.
     """
     heartbeat = Heartbeat(logger, "%s: %d requests read")
     number, found = 0, False
     try:
         with _open(Path(path)) as file:
-            for number, line in enumerate(file, start=1):
+            for number, line in read_lines(file):
                 if line.strip():
                     found = True
-                    yield _parse(line, f"{path}:{number}")
+                    place = f"{path}:{number}"
+                    yield place, _parse(line, model, place)
                     heartbeat.beat(path, number)
+    except TooLongError as error:
+        raise TraceError(
+            f"{path}:{number + 1}: {error}; a trace has one JSON object a line"
+        ) from error
     except (OSError, EOFError, lzma.LZMAError, zlib.error) as error:
         reason = getattr(error, "strerror", None) or error
         raise TraceError(f"{path}: cannot be read after line {number} ({reason})") from error
@@ -118,21 +141,11 @@ def _open(path: Path) -> IO[bytes]:
     return path.open("rb")
 
 
-def _parse(line: bytes, place: str) -> Request:
+def _parse(line: bytes, model: type[Line], place: str) -> Line:
     try:
-        row = _Line.model_validate_json(line)
+        return model.model_validate_json(line)
     except ValidationError as error:
         raise TraceError(f"{place}: {_explain(error, line)}") from None
-    for kind, tokens, count in (
-        ("input", row.input_tokens, row.num_input_tokens),
-        ("output", row.output_tokens, row.num_output_tokens),
-    ):
-        if len(tokens) != count:
-            raise TraceError(
-                f"{place}: num_{kind}_tokens is {count}, but {kind}_tokens has {len(tokens)}; "
-                "the line is damaged, make or fetch the trace again"
-            )
-    return Request(row.session_id, row.turn_id, row.ts, row.input_tokens, row.output_tokens)
 
 
 def _explain(error: ValidationError, line: bytes) -> str:

@@ -14,7 +14,7 @@ from pathlib import Path
 
 from marconi_core.errors import DataError
 from marconi_core.files import atomic_path
-from marconi_core.traces.tokenizers import BYTE_CHARACTERS, special_token
+from marconi_core.traces.tokenizers import BOS_FIRST, BYTE_CHARACTERS, special_token
 
 TEKKEN_SHA256 = "3bb9912df8cc8cb188864ac55a01425616c416be6caed24f39f0da425fddac00"
 VOCABULARY_SIZE, SPECIAL_TOKENS = 131_072, 1_000
@@ -39,9 +39,9 @@ def build_tekken(vocabulary: str | os.PathLike[str], path: str | os.PathLike[str
         raise DataError(
             f"{vocabulary}: the vocabulary cannot be read ({error.strerror})"
         ) from error
-    except (ValueError, KeyError, TypeError) as error:
+    except (ValueError, KeyError, TypeError, RecursionError) as error:
         raise DataError(
-            f"{vocabulary}: not Tekken's vocabulary ({error!r}); fetch it again"
+            f"{vocabulary}: not Tekken's vocabulary ({error!r:.200}); fetch it again"
         ) from error
     if hashlib.sha256(content).hexdigest() != TEKKEN_SHA256:
         raise DataError(f"{vocabulary}: does not give Tekken's tokenizer.json; fetch it again")
@@ -59,10 +59,6 @@ def tekken_json(pieces: Sequence[bytes], pattern: str, specials: int = SPECIAL_T
     """
     names = [*NAMED, *(f"<SPECIAL_{i}>" for i in range(len(NAMED), specials))]
     written = [_written(piece) for piece in pieces]
-    bos = {"SpecialToken": {"id": "<s>", "type_id": 0}}
-    second_bos = {"SpecialToken": {"id": "<s>", "type_id": 1}}
-    text = {"Sequence": {"id": "A", "type_id": 0}}
-    second_text = {"Sequence": {"id": "B", "type_id": 1}}
     layout = {
         "version": "1.0",
         "truncation": None,
@@ -86,12 +82,7 @@ def tekken_json(pieces: Sequence[bytes], pattern: str, specials: int = SPECIAL_T
                 },
             ],
         },
-        "post_processor": {
-            "type": "TemplateProcessing",
-            "single": [bos, text],
-            "pair": [bos, text, second_bos, second_text],
-            "special_tokens": {"<s>": {"id": "<s>", "ids": [1], "tokens": ["<s>"]}},
-        },
+        "post_processor": BOS_FIRST,
         "decoder": {
             "type": "ByteLevel",
             "add_prefix_space": True,

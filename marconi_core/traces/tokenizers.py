@@ -30,6 +30,18 @@ BYTE_CHARACTERS = {byte: chr(byte) for byte in _PRINTABLE} | {
 }
 """The character that stands for each byte in the vocabulary of a byte-level BPE."""
 
+_FIRST, _SECOND = (
+    [{"SpecialToken": {"id": "<s>", "type_id": i}}, {"Sequence": {"id": text, "type_id": i}}]
+    for i, text in enumerate("AB")
+)
+BOS_FIRST = {
+    "type": "TemplateProcessing",
+    "single": _FIRST,
+    "pair": [*_FIRST, *_SECOND],
+    "special_tokens": {"<s>": {"id": "<s>", "ids": [1], "tokens": ["<s>"]}},
+}
+"""Puts ``<s>`` before each text."""
+
 Encoder = Callable[[Sequence[str]], list[NDArray[np.int32]]]
 """Turns texts into token ids, special tokens included: one int32 array per text."""
 
@@ -59,7 +71,7 @@ def load_tokenizer(path: str | os.PathLike[str]) -> Tokenizer:
     try:
         return Tokenizer.from_file(str(path))
     except Exception as error:  # the binding raises bare Exception
-        raise DataError(f"{path}: not a tokenizer.json ({error}); build it again") from error
+        raise DataError(f"{path}: not a tokenizer.json ({error!s:.200}); build it again") from error
 
 
 def build_llama2(vocabulary: str | os.PathLike[str], path: str | os.PathLike[str]) -> None:
@@ -77,10 +89,6 @@ def build_llama2(vocabulary: str | os.PathLike[str], path: str | os.PathLike[str
 
 def llama2_json(pieces: Sequence[str]) -> str:
     """Return the content of ``tokenizer.json`` for SentencePiece pieces in order of their ids."""
-    bos = {"SpecialToken": {"id": "<s>", "type_id": 0}}
-    second_bos = {"SpecialToken": {"id": "<s>", "type_id": 1}}
-    text = {"Sequence": {"id": "A", "type_id": 0}}
-    second_text = {"Sequence": {"id": "B", "type_id": 1}}
     layout = {
         "version": "1.0",
         "truncation": None,
@@ -94,12 +102,7 @@ def llama2_json(pieces: Sequence[str]) -> str:
             ],
         },
         "pre_tokenizer": None,
-        "post_processor": {
-            "type": "TemplateProcessing",
-            "single": [bos, text],
-            "pair": [bos, text, second_bos, second_text],
-            "special_tokens": {"<s>": {"id": "<s>", "ids": [1], "tokens": ["<s>"]}},
-        },
+        "post_processor": BOS_FIRST,
         "decoder": {
             "type": "Sequence",
             "decoders": [
@@ -155,9 +158,11 @@ def read_gguf_pieces(path: str | os.PathLike[str]) -> list[str]:
     try:
         metadata = _GgufReader(Path(path).read_bytes()).metadata()
         pieces: list[str] = metadata["tokenizer.ggml.tokens"]
+        if not isinstance(pieces, list) or not all(isinstance(piece, str) for piece in pieces):
+            raise ValueError("no list of texts")
     except OSError as error:
         raise DataError(f"{path}: the vocabulary cannot be read ({error.strerror})") from error
-    except (struct.error, KeyError, ValueError) as error:
+    except (struct.error, KeyError, ValueError, TypeError, RecursionError) as error:
         raise DataError(f"{path}: not a GGUF vocabulary, or cut off; fetch it again") from error
     return pieces
 

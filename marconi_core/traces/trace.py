@@ -7,23 +7,24 @@ into a `Trace`. Arrival rates only permute the requests, so all rates share one 
 import hashlib
 import json
 import os
-import zipfile
-from collections.abc import Iterable, Mapping, Sequence
+from array import array
+from collections.abc import Iterable, Sequence
 from dataclasses import dataclass
-from pathlib import Path
 from typing import Any, Self
 
 import numpy as np
 from numpy.typing import NDArray
 
 from marconi_core.errors import TraceError
-from marconi_core.files import atomic_path
+from marconi_core.traces.compiled import CompiledFile, opened, write_arrays
 from marconi_core.traces.tree import PrefixTree, PrefixTreeBuilder
 
 Tokens = Sequence[int] | NDArray[np.integer]
 SessionId = int | str
 
 FORMAT = 1  # of the compiled files; raise it when the arrays change their meaning
+MAX_TURN = 2**31 - 1
+MAX_LABEL = 2**63 - 1  # of sessions, where labels are numbers
 
 
 @dataclass(frozen=True, slots=True)
@@ -117,15 +118,14 @@ class Requests:
         content = self._arrays() | {"session_ids": np.array(json.dumps(labels))}
         del content["session"]  # numbers of the labels, in order of appearance
         digest = hashlib.sha256()
-        for name, array in content.items():
+        for name, values in content.items():
             digest.update(name.encode())
-            digest.update(np.ascontiguousarray(array).tobytes())
+            digest.update(np.ascontiguousarray(values).tobytes())
         return digest.hexdigest()
 
     def save(self, path: str | os.PathLike[str]) -> None:
         """Write the compiled form as .npz: atomic, and the same bytes for the same content."""
-        with atomic_path(path) as partial, open(partial, "wb") as file:
-            np.savez(file, allow_pickle=False, format=_label(type(self)), **self._arrays())
+        write_arrays(path, _label(type(self)), self._arrays())
 
     @classmethod
     def load(cls, path: str | os.PathLike[str]) -> Self:
@@ -134,7 +134,27 @@ class Requests:
         Raises:
             TraceError: the file is missing, damaged, or another kind or version of file.
         """
-        return cls._from_arrays(_load(path, _label(cls)))
+        with opened(path, _label(cls)) as file:
+            requests = cls(**cls._fields(file))
+            requests.check()
+        return requests
+
+    def check(self) -> None:
+        """Check what everything else relies on.
+
+        Raises:
+            ValueError: names the field that no compiled requests can have.
+        """
+        self.tree.check()
+        _same_length(self, "session", ("turn", "in_node", "out_node"))
+        if not len(self):
+            raise ValueError("session: no requests")
+        _in_range("session", self.session, 0, len(self.session_ids))
+        _in_range("turn", self.turn, 0, MAX_TURN + 1)
+        _in_range("in_node", self.in_node, 1, len(self.tree))
+        ends = self.tree.subtree_end[self.in_node]
+        if not np.all((self.in_node <= self.out_node) & (self.out_node < ends)):
+            raise ValueError("out_node: a request does not begin with its prompt")
 
     def _arrays(self) -> dict[str, NDArray[Any]]:
         return {
@@ -149,11 +169,16 @@ class Requests:
         }
 
     @classmethod
-    def _from_arrays(cls, arrays: Mapping[str, NDArray[Any]]) -> Self:
-        fields = dict(arrays)
-        tree = PrefixTree(fields.pop("parent"), fields.pop("depth"), fields.pop("tokens"))
-        session_ids = tuple(json.loads(str(fields.pop("session_ids"))))
-        return cls(tree=tree, session_ids=session_ids, **fields)
+    def _fields(cls, file: CompiledFile) -> dict[str, Any]:
+        tree = PrefixTree(
+            file.array("parent", np.int32),
+            file.array("depth", np.int64),
+            file.array("tokens", np.int32),
+        )
+        columns = {
+            name: file.array(name, np.int32) for name in ("session", "turn", "in_node", "out_node")
+        }
+        return {"tree": tree, "session_ids": _session_ids(file), **columns}
 
 
 @dataclass(frozen=True)
@@ -174,13 +199,13 @@ class Trace(Requests):
             TraceError: there is no request.
         """
         columns = _Columns()
-        times = []
+        times = array("d")
         for request in requests:
             columns.add(
                 request.session_id, request.turn_id, request.input_tokens, request.output_tokens
             )
             times.append(request.ts)
-        return cls(**columns.compile(), ts=np.array(times, np.float64))
+        return cls(**columns.compile("the trace"), ts=np.array(times, np.float64))
 
     def head(self, requests: int) -> "Trace":
         """Return the first requests, compiled anew: equal for all traces that begin with them."""
@@ -195,8 +220,18 @@ class Trace(Requests):
             for i in range(min(requests, len(self)))
         )
 
+    def check(self) -> None:
+        super().check()
+        _same_length(self, "session", ("ts",))
+        if not np.all(np.isfinite(self.ts) & (self.ts >= 0)):
+            raise ValueError("ts: a time is negative or no number")
+
     def _arrays(self) -> dict[str, NDArray[Any]]:
         return super()._arrays() | {"ts": self.ts}
+
+    @classmethod
+    def _fields(cls, file: CompiledFile) -> dict[str, Any]:
+        return super()._fields(file) | {"ts": file.array("ts", np.float64)}
 
 
 @dataclass(frozen=True)
@@ -212,14 +247,14 @@ class Workload(Requests):
     drawn_turns: NDArray[np.int32]
 
     @classmethod
-    def build(cls, sessions: Iterable[SessionTokens]) -> "Workload":
-        """Compile sessions, in the order given.
+    def build(cls, sessions: Iterable[SessionTokens], name: str = "the workload") -> "Workload":
+        """Compile sessions, in the order given; `name` is for messages.
 
         Raises:
             TraceError: there is no request.
         """
         columns = _Columns()
-        words, drawn = [], []
+        words, drawn = array("i"), array("i")
         for session in sessions:
             columns.label(session.session_id)
             drawn.append(session.drawn_turns)
@@ -227,7 +262,7 @@ class Workload(Requests):
                 columns.add(session.session_id, turn_id, turn.input_tokens, turn.output_tokens)
                 words.append(turn.user_words)
         return cls(
-            **columns.compile(),
+            **columns.compile(name),
             user_words=np.array(words, np.int32),
             drawn_turns=np.array(drawn, np.int32),
         )
@@ -245,17 +280,34 @@ class Workload(Requests):
             ts=np.asarray(ts, np.float64)[order],
         )
 
+    def check(self) -> None:
+        super().check()
+        _same_length(self, "session", ("user_words",))
+        _in_range("user_words", self.user_words, 0, 2**31)
+        if np.any(np.diff(self.session) < 0):
+            raise ValueError("session: not in order")
+        turns = np.bincount(self.session, minlength=len(self.session_ids))
+        if len(self.drawn_turns) != len(turns):
+            raise ValueError(f"drawn_turns: {len(self.drawn_turns)} for {len(turns)} sessions")
+        if not np.all((turns <= self.drawn_turns) & (self.drawn_turns <= turns + 1)):
+            raise ValueError("drawn_turns: neither the turns of a session nor one more")
+
     def _arrays(self) -> dict[str, NDArray[Any]]:
         return super()._arrays() | {"user_words": self.user_words, "drawn_turns": self.drawn_turns}
 
+    @classmethod
+    def _fields(cls, file: CompiledFile) -> dict[str, Any]:
+        names = ("user_words", "drawn_turns")
+        return super()._fields(file) | {name: file.array(name, np.int32) for name in names}
+
 
 class _Columns:
-    """Collects requests into the token tree and one list per column."""
+    """Collects requests into the token tree and one array per column."""
 
     def __init__(self) -> None:
         self._builder = PrefixTreeBuilder()
         self._labels: dict[SessionId, int] = {}
-        self._rows: list[tuple[int, int, int, int]] = []
+        self._session, self._turn, self._in, self._out = (array("i") for _ in range(4))
 
     def label(self, session_id: SessionId) -> int:
         return self._labels.setdefault(session_id, len(self._labels))
@@ -267,20 +319,22 @@ class _Columns:
             (np.asarray(input_tokens, np.int32), np.asarray(output_tokens, np.int32))
         )
         in_handle, out_handle = self._builder.add(sequence, mark=len(input_tokens))
-        self._rows.append((self.label(session_id), turn, in_handle, out_handle))
+        self._session.append(self.label(session_id))
+        self._turn.append(turn)
+        self._in.append(in_handle)
+        self._out.append(out_handle)
 
-    def compile(self) -> dict[str, Any]:
-        if not self._rows:
-            raise TraceError("the trace has no requests; a trace needs at least one")
+    def compile(self, name: str) -> dict[str, Any]:
+        if not self._session:
+            raise TraceError(f"{name} has no requests; at least one is needed")
         tree, node_of = self._builder.build()
-        session, turn, in_handle, out_handle = np.array(self._rows, np.int32).T.copy()
         return {
             "tree": tree,
             "session_ids": tuple(self._labels),
-            "session": session,
-            "turn": turn,
-            "in_node": node_of[in_handle],
-            "out_node": node_of[out_handle],
+            "session": np.array(self._session, np.int32),
+            "turn": np.array(self._turn, np.int32),
+            "in_node": node_of[np.array(self._in, np.int32)],
+            "out_node": node_of[np.array(self._out, np.int32)],
         }
 
 
@@ -288,17 +342,22 @@ def _label(cls: type[Requests]) -> str:
     return f"marconi {cls.__name__.lower()} {FORMAT}"
 
 
-def _load(path: str | os.PathLike[str], label: str) -> dict[str, NDArray[Any]]:
-    if not Path(path).is_file():
-        raise TraceError(f"{path}: no such file")
-    try:
-        with np.load(path, allow_pickle=False) as archive:
-            arrays = {name: archive[name] for name in archive.files}
-    except (ValueError, OSError, EOFError, KeyError, zipfile.BadZipFile) as error:
-        raise TraceError(
-            f"{path}: not a compiled file, or a damaged one ({error}); compile it again"
-        ) from error
-    found = str(arrays.pop("format", "unknown"))
-    if found != label:
-        raise TraceError(f"{path}: holds '{found}', expected '{label}'; compile it again")
-    return arrays
+def _session_ids(file: CompiledFile) -> tuple[SessionId, ...]:
+    found = json.loads(file.text("session_ids"))
+    if not isinstance(found, list) or not all(type(label) in (int, str) for label in found):
+        raise ValueError("session_ids: not a list of labels")
+    if len(set(found)) != len(found):
+        raise ValueError("session_ids: not all different")
+    return tuple(found)
+
+
+def _same_length(requests: Requests, name: str, others: Iterable[str]) -> None:
+    expected = len(getattr(requests, name))
+    for other in others:
+        if (found := len(getattr(requests, other))) != expected:
+            raise ValueError(f"{other}: {found} entries, but {expected} of {name}")
+
+
+def _in_range(name: str, values: NDArray[np.int32], low: int, high: int) -> None:
+    if len(values) and not (low <= values.min() and values.max() < high):
+        raise ValueError(f"{name}: not all of {low}..{high - 1}")

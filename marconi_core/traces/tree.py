@@ -14,10 +14,12 @@ import numpy as np
 from numba import typed, types
 from numpy.typing import NDArray
 
+from marconi_core.errors import TraceError
 from marconi_core.jit import compiled
 
 ROOT = 0
 MAX_TOKEN = 2**31 - 1
+MAX_TOKENS = 2**30  # distinct ones of a tree: 4 GiB, and three times that while it is built
 
 
 @dataclass(frozen=True)
@@ -53,6 +55,19 @@ class PrefixTree:
         """int32[nodes]; ``a`` is ``c`` or an ancestor of it iff ``a <= c < subtree_end[a]``."""
         return _subtree_ends(self.parent)
 
+    def check(self) -> None:
+        """Check that `PrefixTreeBuilder` can have made the tree.
+
+        Raises:
+            ValueError: names the field.
+        """
+        if not 0 < len(self.parent) == len(self.depth):
+            raise ValueError(f"depth: {len(self.depth)} entries, but {len(self.parent)} of parent")
+        if len(self.tokens) and self.tokens.min() < 0:
+            raise ValueError("tokens: a token is negative")
+        if (node := _first_fault(self.parent, self.depth, self.tokens)) >= 0:
+            raise ValueError(f"parent, depth, tokens: no tree at node {node}")
+
     def path(self, node: int) -> NDArray[np.int32]:
         """Return the node ids from the root (included) to `node`: int32[level + 1]."""
         path = np.empty(self.level[node] + 1, np.int32)
@@ -86,6 +101,9 @@ class PrefixTreeBuilder:
         Args:
             tokens: token ids, 0 <= id < 2**31.
             mark: a depth at which a node must end, 0 < mark <= len(tokens) (the prompt's length).
+
+        Raises:
+            TraceError: the tree gets too large.
         """
         array = np.ascontiguousarray(tokens, dtype=np.int32)
         self._reserve(len(array))
@@ -117,12 +135,17 @@ class PrefixTreeBuilder:
 
     def _reserve(self, tokens: int) -> None:
         """Make room for the two nodes and the tokens that one insertion may add."""
+        if self._used + tokens > MAX_TOKENS:
+            raise TraceError(
+                f"the trace has more than {MAX_TOKENS:,} different tokens, which is more than memory "
+                "can be expected to hold; cut it into several"
+            )
         if self._nodes + 3 > len(self._parent):
             for name in ("_parent", "_start", "_length"):
                 array = getattr(self, name)
                 setattr(self, name, np.concatenate((array, np.zeros_like(array))))
         if self._used + tokens > len(self._pool):
-            grown = np.empty(2 * (self._used + tokens), np.int32)
+            grown = np.empty(min(2 * (self._used + tokens), MAX_TOKENS), np.int32)
             grown[: self._used] = self._pool[: self._used]
             self._pool = grown
 
@@ -236,3 +259,27 @@ def _gather(pool, start, length):  # type: ignore[no-untyped-def]
         tokens[position : position + length[i]] = pool[start[i] : start[i] + length[i]]
         position += length[i]
     return tokens
+
+
+@compiled
+def _first_fault(parent, depth, tokens):  # type: ignore[no-untyped-def]
+    """Return the first node that breaks preorder, or the order or lengths of edges; -1 if none does."""
+    if parent[ROOT] != ROOT or depth[ROOT] != 0:
+        return ROOT
+    newest = np.full(len(parent), -1, np.int32)  # first token on the edge of the latest child
+    start = 0
+    for i in range(1, len(parent)):
+        above = parent[i]
+        if not 0 <= above < i:
+            return i
+        node = i - 1
+        while node > above:
+            node = parent[node]
+        length = depth[i] - depth[above]
+        if node != above or not 1 <= length <= len(tokens) - start:
+            return i
+        if tokens[start] <= newest[above]:
+            return i
+        newest[above] = tokens[start]
+        start += length
+    return -1 if start == len(tokens) else len(parent)

@@ -20,6 +20,7 @@ from marconi_core.traces.tokenizers import BYTE_CHARACTERS, SPACE, load_tokenize
 BYTES_OF = {character: byte for byte, character in BYTE_CHARACTERS.items()}
 FALLBACK = re.compile(r"<0x([0-9A-F]{2})>")
 STRAY = re.compile("([\udc80-\udcff])")  # how "surrogateescape" writes bytes that are no text
+MAX_IDS = 1 << 24  # of a vocabulary; the largest have less than a million
 BATCH_BYTES = 1 << 22  # encodings take far more memory than texts
 
 Part = bytes | str
@@ -62,7 +63,9 @@ class Vocabulary:
                 f"{path}: neither a byte-level tokenizer nor one with byte fallback; name a "
                 "tokenizer.json such as Llama-2's, Tekken or Nemotron-H's"
             )
-        pieces: list[bytes | None] = [None] * (1 + max(written.values()))
+        if (highest := max(written.values())) >= MAX_IDS:
+            raise DataError(f"{path}: has a token {highest}; ids go up to {MAX_IDS - 1}")
+        pieces: list[bytes | None] = [None] * (1 + highest)
         for piece, i in ordinary.items():
             pieces[i] = _byte_level(piece) if byte_level else _with_fallback(piece)
         return cls(str(path), tokenizer, tuple(pieces), special, byte_level)

@@ -14,6 +14,8 @@ from typing import Any
 
 import pytest
 
+from tests.planted import SECRET, VARIABLES
+
 from .browser import Page, chromium, find_chromium
 
 CHROMIUM = find_chromium()
@@ -75,7 +77,8 @@ def report(repository: Path, tmp_path_factory: pytest.TempPathFactory) -> Path:
     snakemake = [sys.executable, "-m", "snakemake", "--cores", "2", "--quiet", "all"]
     snakemake += ["--scheduler", "greedy", "--configfile", "workflow/config/smoke.yaml"]
     for ending in ([], ["--report", "report.html"]):
-        subprocess.run([*snakemake, *ending], cwd=checkout, check=True)
+        environment = {**os.environ, **VARIABLES}
+        subprocess.run([*snakemake, *ending], cwd=checkout, env=environment, check=True)
     return checkout / "report.html"
 
 
@@ -108,6 +111,10 @@ def seen(report: Path, tmp_path_factory: pytest.TempPathFactory) -> dict[str, An
     pictures = Path(os.environ.get("MARCONI_SCREENSHOTS", folder))
     pictures.mkdir(parents=True, exist_ok=True)
     return asyncio.run(_look(report, folder / "profile", pictures))
+
+
+def test_the_report_tells_no_tokens(report: Path) -> None:
+    assert SECRET not in report.read_text(encoding="utf-8")
 
 
 def test_the_verdict_table_is_on_the_first_page(seen: dict[str, Any]) -> None:

@@ -8,6 +8,7 @@ import pytest
 
 from marconi_core.cli import main
 from marconi_core.policies import POLICIES
+from marconi_core.traces.trace import Trace
 
 REFERENCE = Path(__file__).parents[1] / "golden" / "reference"
 TRACE = REFERENCE / "syn2_conversations.jsonl.xz"
@@ -42,6 +43,14 @@ def test_simulate_prints_the_comparable_object(
         "intermediate_evictions", "final_alpha", "bootstrap_window_size",
     ]  # fmt: skip
     assert from_jsonl["requests"] == 267 and from_jsonl["model"]["d"] == 4096
+
+
+def test_block_hashes_compile(tmp_path: Path) -> None:
+    source, path = tmp_path / "m.jsonl", tmp_path / "m.npz"
+    source.write_text('{"timestamp": 1500, "input_length": 9, "output_length": 2, "hash_ids": [4]}')
+    assert run("compile", source, "--format", "mooncake", "-o", path) == 0
+    trace = Trace.load(path)
+    assert (trace.n_in.tolist(), trace.n_out.tolist(), trace.ts.tolist()) == ([9], [2], [1.5])
 
 
 def test_simulate_prints_a_line_for_people(capsys: pytest.CaptureFixture[str]) -> None:

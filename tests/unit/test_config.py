@@ -210,3 +210,32 @@ def test_yaml_round_trip(content: dict[str, Any], tmp_path: Path) -> None:
     path.write_text(yaml.safe_dump(content), encoding="utf-8")
     config = load_config(path)
     assert Config.model_validate_json(config.model_dump_json()) == config
+
+
+def test_translated_texts_only_stand_in_for_the_papers(content: dict[str, Any]) -> None:
+    chats = content["datasets"]["chats"] | {"source": "sharegpt", "paper_dataset": "sharegpt"}
+    content["datasets"]["chats"] = chats
+    assert not load_config(content).roles(["chats"])[0].stand_in
+    chats["vocabulary"] = "tekken"
+    assert load_config(content).roles(["chats"])[0].stand_in
+
+
+@pytest.mark.parametrize(
+    ("changes", "answer"),
+    [
+        ({"vocabulary": "tekken"}, "source `synthetic` makes token ids; only texts"),
+        ({"vocabulary": "tekken", "trace_dir": "archive"}, "trace_dir has token ids; only texts"),
+        ({"vocabulary": "teken", "source": "sharegpt"}, "teken is no file; name a tokenizer.json"),
+    ],
+)
+def test_what_cannot_be_translated_is_refused(
+    content: dict[str, Any], changes: dict[str, Any], answer: str
+) -> None:
+    content["datasets"]["chats"] |= changes
+    assert f"datasets.chats: vocabulary: {answer}" in message(content)
+
+
+def test_a_server_gets_no_trace_that_is_translated_already(content: dict[str, Any]) -> None:
+    content["datasets"]["chats"] |= {"source": "sharegpt", "vocabulary": "tekken"}
+    content["live"] = {"traces": ["chats_sps=1_nums=3"], "replay": {"concurrency": 1}}
+    assert "live.traces: chats_sps=1_nums=3 is in another `vocabulary` already" in message(content)

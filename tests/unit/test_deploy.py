@@ -99,6 +99,7 @@ def test_images_are_pinned(compose_text: str, dockerfile: str) -> None:
     assert versions == {arguments["SGLANG_VERSION"]}
 
 
+@pytest.mark.sources
 def test_what_is_mounted_and_copied_exists(
     repository: Path, compose_text: str, dockerfile: str
 ) -> None:

@@ -3,12 +3,14 @@
 import gzip
 import json
 import lzma
+import tracemalloc
 
 import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
 from marconi_core.errors import TraceError
+from marconi_core.traces import reading
 from marconi_core.traces.jsonl import read_requests, read_trace, write_trace
 from marconi_core.traces.trace import Request, Trace
 
@@ -112,6 +114,37 @@ def test_files_that_are_no_trace(tmp_path):
     not_gzip.write_text(line())
     with pytest.raises(TraceError, match=r"trace\.jsonl\.gz: cannot be read"):
         read_trace(not_gzip)
+
+
+def test_a_line_without_end_is_not_read_to_its_end(tmp_path, monkeypatch):
+    monkeypatch.setattr(reading, "LIMIT_BYTES", 1000)
+    path = tmp_path / "trace.jsonl"
+    path.write_text(line() + "[" * 1001)
+    requests = read_requests(path)
+    next(requests)
+    with pytest.raises(TraceError, match=r"trace\.jsonl:2: the line is longer than"):
+        next(requests)
+    path.write_text(line() + " " * (1000 - len(line())) + line())
+    assert len(list(read_requests(path))) == 2
+
+
+def test_numbers_that_no_column_holds(tmp_path):
+    path = tmp_path / "trace.jsonl"
+    for field, value in (("turn_id", 2**31), ("session_id", 2**63), ("session_id", -(10**30))):
+        path.write_text(line(**{field: value}))
+        with pytest.raises(TraceError, match=rf":1: {field}"):
+            read_trace(path)
+
+
+def test_a_million_wrong_tokens_are_one_mistake(tmp_path):
+    path = tmp_path / "trace.jsonl"
+    path.write_text(line(input_tokens=[-1] * 10**6, num_input_tokens=10**6))
+    tracemalloc.start()
+    with pytest.raises(TraceError, match=r":1: input_tokens\.0: "):
+        list(read_requests(path))
+    _, peak = tracemalloc.get_traced_memory()
+    tracemalloc.stop()
+    assert peak < 50e6  # a million mistakes take ten times that
 
 
 def test_only_plain_files_are_written(tmp_path):

@@ -1,5 +1,7 @@
 """The paper's summary numbers on tables that can be checked by hand."""
 
+from pathlib import Path
+
 import numpy as np
 import pandas as pd
 import pytest
@@ -63,3 +65,13 @@ def test_largest_reduction_gives_points_and_the_milliseconds_there(requests: pd.
 def test_no_tables_is_one_clear_error() -> None:
     with pytest.raises(DataError, match="no result tables"):
         read_tables([])
+
+
+def test_tables_can_be_read_for_some_policies_only(requests: pd.DataFrame, tmp_path: Path) -> None:
+    paths = [tmp_path / "a.parquet", tmp_path / "b.parquet"]
+    for path in paths:
+        requests.to_parquet(path)
+    some = read_tables(paths, ["marconi"])
+    assert set(some["policy"]) == {"marconi"}
+    assert len(some) == 2 * (requests["policy"] == "marconi").sum()
+    assert len(read_tables(paths)) == 2 * len(requests)

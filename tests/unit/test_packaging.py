@@ -68,6 +68,7 @@ def test_lock_satisfies_pyproject(repository: Path, project: dict[str, object]) 
         "sglang_patch/v0.5.16/requirements.lock",
         "sglang_patch/v0.5.6.post2/requirements.lock",
         "tests/patch/requirements.txt",
+        "tests/slurm/requirements.lock",
     ],
 )
 def test_locks_have_hashes_and_no_index(repository: Path, lock: str) -> None:
@@ -84,6 +85,13 @@ def test_version_is_in_the_changelog_and_citation(repository: Path) -> None:
     assert f"version: {version}" in (repository / "CITATION.cff").read_text(encoding="utf-8")
 
 
+@pytest.mark.sources
+def test_the_plug_in_has_the_same_version(repository: Path) -> None:
+    text = (repository / "sglang_patch/marconi_sglang/__init__.py").read_text(encoding="utf-8")
+    assert f'__version__ = "{marconi_core.__version__}"' in text
+
+
+@pytest.mark.sources
 def test_importing_the_package_needs_no_gpu_stack(repository: Path) -> None:
     imports = re.compile(r"^(?:import|from) (torch|transformers|sglang)\b", re.MULTILINE)
     offenders = [

@@ -17,13 +17,18 @@ def package(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Iterator[Path]:
     (tmp_path / "sim" / "a.py").write_text("def f(x):\n    return x + 1\n")
     (tmp_path / "b.py").write_text("B = 1\n")
     monkeypatch.setattr(provenance, "PACKAGE_ROOT", tmp_path)
-    provenance.code_digest.cache_clear()
+    forget()
     yield tmp_path
+    forget()
+
+
+def forget() -> None:
     provenance.code_digest.cache_clear()
+    provenance.syntax.cache_clear()
 
 
 def digest(*parts: str) -> str:
-    provenance.code_digest.cache_clear()
+    forget()
     return provenance.code_digest(*parts)
 
 

@@ -117,11 +117,18 @@ def check_record(wheel: Path) -> None:
 
 def install(folder: Path, environment: Path) -> Path:
     """Install the wheels that run on any Python; return the environment's own."""
+    any_python = [str(wheel) for wheel in sorted(folder.glob("*-none-any.whl"))]
+    assert pip_install(environment, *any_python).returncode == 0
+    return environment / "bin" / "python"
+
+
+def pip_install(environment: Path, *words: str) -> subprocess.CompletedProcess[str]:
+    """Install into a new environment without an index."""
     venv.create(environment, with_pip=False)
     pip = [sys.executable, "-m", "pip", "--python", str(environment), "install", "--quiet"]
-    wheels = [str(wheel) for wheel in sorted(folder.glob("*-none-any.whl"))]
-    subprocess.run([*pip, "--no-deps", "--no-index", *wheels], check=True)
-    return environment / "bin" / "python"
+    return subprocess.run(
+        [*pip, "--no-deps", "--no-index", *words], capture_output=True, text=True, check=False
+    )
 
 
 def test_the_patched_wheel_installs_and_runs(
@@ -158,6 +165,23 @@ def test_the_patched_wheel_installs_and_runs(
     assert ran.stdout == "True patched 9.8+marconi.1\n"
 
 
+def test_pip_refuses_a_wheel_that_was_changed_after_the_build(
+    checkout: Path, published: Path, tmp_path: Path
+) -> None:
+    out = tmp_path / "out"
+    manifest = build("9.8", out, checkout=checkout, wheel=published)
+    lines = (out / "requirements.txt").read_text(encoding="utf-8").splitlines()
+    assert [line.partition("sha256:")[2] for line in lines] == [
+        wheel["sha256"] for wheel in manifest["wheels"].values()
+    ]
+    by_hash = ["--require-hashes", "--find-links", str(out), "-r", str(out / "requirements.txt")]
+    assert pip_install(tmp_path / "whole", *by_hash).returncode == 0
+    with zipfile.ZipFile(out / "sglang-9.8+marconi.1-py3-none-any.whl", "a") as archive:
+        archive.writestr("sglang/backdoor.py", "")
+    refusal = pip_install(tmp_path / "changed", *by_hash)
+    assert refusal.returncode != 0 and "DO NOT MATCH THE HASHES" in refusal.stderr
+
+
 def test_a_release_that_loads_plugins_is_left_as_it_is(checkout: Path, tmp_path: Path) -> None:
     stock = tmp_path / "sglang-9.9-py3-none-any.whl"
     manifest = build("9.9", tmp_path / "out", checkout=checkout, wheel=stock)
@@ -178,7 +202,7 @@ def test_the_same_bytes_each_time_inside_a_repository_too(
     assert build("9.8", out, checkout=checkout, wheel=published) == first
     assert build("9.8", out, checkout=checkout, wheel=published) == first  # in place of itself
     files = {path.name for path in out.iterdir()}
-    assert files == {*first["wheels"], "manifest.json"}
+    assert files == {*first["wheels"], "manifest.json", "requirements.txt"}
     for name in files:
         assert (out / name).read_bytes() == (tmp_path / "one" / name).read_bytes()
 
@@ -273,6 +297,7 @@ def test_releases_are_those_of_the_checkout(repository: Path) -> None:
     assert releases(repository / "tests") == []
 
 
+@pytest.mark.sources
 @pytest.mark.network
 @pytest.mark.parametrize("release", ["0.5.16", "0.5.6.post2"])
 def test_real_servers(repository: Path, release: str, tmp_path: Path) -> None:

@@ -13,6 +13,7 @@ from pathlib import Path
 import pytest
 
 from marconi_core.assets import resource
+from marconi_core.files import sha256_file
 from marconi_core.serving import bundle
 from marconi_core.serving.__main__ import main
 from marconi_core.serving.bundle import keep_kernels, pack, pins, unpack
@@ -76,6 +77,7 @@ def test_the_same_wheels_give_the_same_bytes(tmp_path: Path, wheels: Path) -> No
     assert (first / "bundle.json").read_bytes() == (second / "bundle.json").read_bytes()
 
 
+@pytest.mark.sources
 def test_a_plug_in_travels_with_its_entry_point(
     tmp_path: Path, wheels: Path, repository: Path
 ) -> None:
@@ -120,6 +122,48 @@ def test_damage_is_named(tmp_path: Path, wheels: Path) -> None:
         unpack(folder, tmp_path / "site")
     with pytest.raises(BundleError, match="no bundle is there"):
         unpack(tmp_path / "nothing", tmp_path / "site")
+
+
+def test_an_interrupted_unpacking_is_begun_again(
+    tmp_path: Path, wheels: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    folder, site = packed(tmp_path / "bundle", wheels), tmp_path / "site"
+
+    def interrupted(tar: tarfile.TarFile, target: Path, **options: object) -> None:
+        (target / "half.py").touch()
+        raise KeyboardInterrupt
+
+    with monkeypatch.context() as patch:
+        patch.setattr(tarfile.TarFile, "extractall", interrupted)
+        with pytest.raises(KeyboardInterrupt):
+            unpack(folder, site)
+    assert unpack(folder, site)
+    assert (site / "second.py").exists() and not (site / "half.py").exists()
+
+
+@pytest.mark.parametrize(
+    ("name", "kind", "target"),
+    [
+        ("../evil", tarfile.REGTYPE, ""),
+        ("evil", tarfile.SYMTYPE, "/etc"),
+        ("evil", tarfile.LNKTYPE, "../../secret"),
+        ("evil", tarfile.FIFOTYPE, ""),
+    ],
+)
+def test_nothing_is_unpacked_outside_the_folder(
+    name: str, kind: bytes, target: str, tmp_path: Path, wheels: Path
+) -> None:
+    folder = packed(tmp_path / "bundle", wheels)
+    member = tarfile.TarInfo(name)
+    member.type, member.linkname = kind, target
+    with tarfile.open(folder / "site.tar.xz", "w:xz") as tar:
+        tar.addfile(member)
+    manifest = json.loads((folder / "bundle.json").read_text())
+    manifest["sha256"]["site.tar.xz"] = sha256_file(folder / "site.tar.xz")
+    (folder / "bundle.json").write_text(json.dumps(manifest))
+    with pytest.raises(BundleError, match=r"site\.tar\.xz: refused"):
+        unpack(folder, tmp_path / "site")
+    assert not list(tmp_path.rglob("evil*"))
 
 
 @pytest.mark.parametrize(
@@ -211,6 +255,7 @@ def test_the_real_description_is_whole() -> None:
     }
 
 
+@pytest.mark.sources
 def test_unpacking_needs_a_bare_python_only(repository: Path) -> None:
     """As on a node before its first unpacking: no site packages at all."""
     code = "import sys; sys.argv[1:] = ['unpack', 'nowhere', '--site', 'x']; "

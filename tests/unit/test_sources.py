@@ -11,10 +11,11 @@ import pytest
 
 from marconi_core import datasets
 from marconi_core.datasets import UnavailableError
-from marconi_core.errors import ConfigError, DataError
-from marconi_core.traces.sources import SOURCES, get_source, load_workload
+from marconi_core.errors import ConfigError, DataError, TraceError
+from marconi_core.traces.sources import SOURCES, get_source, load_workload, mooncake
 from marconi_core.traces.sources.hub import mostly_ascii
 from marconi_core.traces.tokenizers import llama2_json
+from tests.naive import common
 
 SHAREGPT_FILE = "ShareGPT_V3_unfiltered_cleaned_split.json"
 SWEBENCH_FILE = "swebench-verified-mini-swe-agent-gemini-3-pro.jsonl"
@@ -71,7 +72,7 @@ def test_every_source_names_registered_files_and_documents_its_options():
     assert SOURCES["sharegpt_long"].stand_in_for.startswith("LMSys")
 
 
-def test_load_workload_needs_the_tokenizer_and_the_file(tmp_path):
+def test_load_workload_needs_the_tokenizer_and_the_file(tmp_path, monkeypatch):
     with pytest.raises(DataError, match=r"a tokenizer\.json is needed"):
         load_workload("sharegpt", data_dir=tmp_path)
     tokenizer = tmp_path / "tokenizer.json"
@@ -80,6 +81,11 @@ def test_load_workload_needs_the_tokenizer_and_the_file(tmp_path):
     with pytest.raises(DataError, match="fetch the 'sharegpt' data set first"):
         load_workload("sharegpt", data_dir=tmp_path, tokenizer_path=tokenizer)
     write_sharegpt(tmp_path, [("a_0", dialogue(10))])
+    with pytest.raises(
+        DataError, match=r"sharegpt: .* bytes instead of .* \(cut off\?\); delete it"
+    ):
+        load_workload("sharegpt", {"sessions": 1}, tmp_path, tokenizer)
+    monkeypatch.setattr(datasets, "checked_path", datasets.local_path)
     workload = load_workload("sharegpt", {"sessions": 1}, tmp_path, tokenizer)
     assert len(workload) == 10
     assert workload.user_words.tolist() == [2] * 10
@@ -153,7 +159,7 @@ def test_swebench_reads_the_folder_of_the_paper(tmp_path):
     assert "a.json" in texts(first.turns[0].input_tokens)[0]
     assert "b.json" in texts(second.turns[0].input_tokens)[0]
     (tmp_path / "a.json").write_text('{"info": 1}')
-    with pytest.raises(DataError, match=r"a\.json: not an array of messages"):
+    with pytest.raises(DataError, match=r"a\.json: not a list of messages"):
         read("swebench", tmp_path, path=tmp_path)
     (tmp_path / "a.json").write_text("[")
     with pytest.raises(DataError, match=r"a\.json: not JSON"):
@@ -263,6 +269,69 @@ def test_hub_that_cannot_be_reached(tmp_path, monkeypatch):
     monkeypatch.setattr("huggingface_hub.HfApi.list_repo_files", refuse)
     with pytest.raises(UnavailableError, match=r"lmsys-chat-1m \(no route to host\).*'path'"):
         read("lmsys", tmp_path)
+
+
+# --- Mooncake ---------------------------------------------------------------------------------
+
+# written by hand in the published format; no line is from the published traces
+MOONCAKE = """\
+{"timestamp": 0, "input_length": 1300, "output_length": 3, "hash_ids": [0, 1, 2]}
+{"timestamp": 2999, "input_length": 1024, "output_length": 2, "hash_ids": [0, 1]}
+{"timestamp": 2999, "input_length": 1300, "output_length": 0, "hash_ids": [0, 1, 2]}
+{"timestamp": 6000, "input_length": 1536, "output_length": 1, "hash_ids": [0, 1, 9007199254740993]}
+{"timestamp": 6000, "input_length": 5, "output_length": 1, "hash_ids": [7]}
+"""
+
+
+@pytest.fixture
+def mooncake_file(tmp_path) -> Path:
+    path = tmp_path / "mooncake.jsonl"
+    path.write_text(MOONCAKE)
+    return path
+
+
+def test_mooncake_prompts_are_alike_as_far_as_their_hashes(mooncake_file):
+    requests = list(mooncake.read_requests(mooncake_file))
+    rows = [json.loads(line) for line in MOONCAKE.splitlines()]
+    assert [r.ts for r in requests] == [0, 2.999, 2.999, 6, 6]
+    assert [len(r.input_tokens) for r in requests] == [row["input_length"] for row in rows]
+    assert [len(r.output_tokens) for r in requests] == [row["output_length"] for row in rows]
+    assert len({r.session_id for r in requests}) == 5
+    for a, left in zip(requests, rows, strict=True):
+        for b, right in zip(requests, rows, strict=True):
+            shared = 512 * common(left["hash_ids"], right["hash_ids"])
+            shared = min(shared, left["input_length"], right["input_length"])
+            assert common(a.input_tokens.tolist(), b.input_tokens.tolist()) == shared
+    prompts = np.concatenate([r.input_tokens for r in requests])
+    assert not set(prompts.tolist()) & {t for r in requests for t in r.output_tokens.tolist()}
+
+
+def test_mooncake_as_a_source(mooncake_file):
+    workload = load_workload("mooncake", {"path": mooncake_file, "sessions": 5})
+    assert workload.n_in.tolist() == [1300, 1024, 1300, 1536, 5]
+    assert workload.drawn_turns.tolist() == [1] * 5
+    shorter = {"path": mooncake_file, "sessions": 2, "max_tokens": 1024}
+    assert load_workload("mooncake", shorter).n_in.tolist() == [1024, 5]
+    with pytest.raises(ConfigError, match="option 'path': Field required"):
+        load_workload("mooncake")
+
+
+@pytest.mark.parametrize(
+    ("change", "message"),
+    [
+        ({"hash_ids": [0, 1]}, "hash_ids has 2 blocks, but 1300 tokens take 3 of 512"),
+        ({"hash_ids": [0, 1, -1]}, r"hash_ids\.2: .*greater than or equal to 0"),
+        ({"input_length": 0, "hash_ids": []}, "input_length: .*greater than or equal to 1"),
+        ({"input_length": 2**40}, "input_length: .*less than or equal to 16777216"),
+        ({"timestamp": -1}, "timestamp: .*greater than or equal to 0"),
+        ({"output_length": "3"}, "output_length: .*valid integer"),
+    ],
+)
+def test_mooncake_names_a_wrong_line(mooncake_file, change, message):
+    first, *others = MOONCAKE.splitlines()
+    mooncake_file.write_text("\n".join([*others, json.dumps(json.loads(first) | change)]))
+    with pytest.raises(TraceError, match=rf"mooncake\.jsonl:5: {message}"):
+        list(mooncake.read_requests(mooncake_file))
 
 
 # --- synthetic --------------------------------------------------------------------------------

@@ -142,6 +142,18 @@ def test_ready_traces_replace_the_source(run: Run, checkout: Path) -> None:
     assert planned == {"compile": 1, "compile_dataset": 1, "read_trace": 2}
 
 
+def test_a_data_set_in_another_vocabulary_is_compiled_from_both_tokenizers(
+    run: Run, checkout: Path
+) -> None:
+    path = checkout / "workflow/config/retokenized.yaml"
+    content = yaml.safe_load(path.read_text(encoding="utf-8"))
+    content["datasets"] = {"sharegpt_tekken": content["datasets"]["sharegpt_tekken"]}
+    path.write_text(yaml.safe_dump(content), encoding="utf-8")
+    planned = run("geometry", config="retokenized", data_mirror=None)
+    assert planned["tekken"] == planned["tokenizer"] == planned["compile_dataset"] == 1
+    assert planned["fetch"] == 3  # ShareGPT and two vocabularies
+
+
 def test_a_misspelt_key_stops_everything_with_one_message(run: Run) -> None:
     with pytest.raises(WorkflowError) as caught:
         run(config="smoke", polices=["marconi"])

@@ -6,6 +6,8 @@ import pandas as pd
 import pytest
 from snakemake.exceptions import WorkflowError
 
+from tests.planted import holders, plant
+
 from .conftest import Run
 
 FIGURES = (
@@ -15,8 +17,10 @@ FIGURES = (
 )
 
 
-def test_smoke_run(run: Run, checkout: Path) -> None:
+def test_smoke_run(run: Run, checkout: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    plant(monkeypatch)
     run(config="smoke", execute=True)
+    assert holders(checkout) == [], "nothing tells the tokens of whoever ran it"
     results = checkout / "results/smoke"
     for figure in FIGURES:
         for suffix in ("svg", "pdf", "csv"):

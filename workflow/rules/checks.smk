@@ -8,6 +8,7 @@ rule smoke:
         done=touch("<results>/smoke.done"),
     log:
         "<logs>/smoke.log",
+    localrule: True
     conda:
         "../envs/core.yaml"
     params:

@@ -11,6 +11,7 @@ from snakemake.logging import logger
 from marconi_core import datasets as registry
 from marconi_core.rules.availability import VOCABULARY, read_reasons
 from marconi_core.config import load_config
+from marconi_core.config.live import KEEP, TEKKEN
 from marconi_core.errors import ConfigError
 from marconi_core.experiments import EXPERIMENTS, FIGURES
 from marconi_core.provenance import code_digest
@@ -83,6 +84,11 @@ def data_file(name):
 
 def tokenizer_of(dataset):
     return "<data>/llama2-tokenizer.json" if dataset.needs_tokenizer else []
+
+
+def vocabulary_file(name):
+    """The tokenizer.json that a configuration names as the vocabulary to translate into."""
+    return {TEKKEN: "<data>/tekken-tokenizer.json", KEEP: [], None: []}.get(name, name)
 
 
 def compiled(wildcards):

@@ -14,8 +14,13 @@ rule experiment:
         "<logs>/experiments/{experiment}/{dataset}.log",
     benchmark:
         "<benchmarks>/experiments/{experiment}/{dataset}.tsv"
+    group:
+        "simulations"
     conda:
         "../envs/core.yaml"
+    resources:
+        mem_mb=2500,
+        runtime=10,
     params:
         settings=lambda wildcards: settings(STUDY, wildcards.dataset),
         code=code_digest(*CODE, "experiments", "traces/arrivals", "rules/experiments"),
@@ -39,8 +44,13 @@ rule fig3a:
         csv="<results>/figures/fig3a.csv",
     log:
         "<logs>/fig3a.log",
+    group:
+        "figures"
     conda:
         "../envs/core.yaml"
+    resources:
+        mem_mb=1000,
+        runtime=2,
     params:
         roles=roles,
         code=code_digest("plots", "report"),

@@ -15,8 +15,13 @@ rule fig7:
         csv="<results>/figures/fig7.csv",
     log:
         "<logs>/fig7.log",
+    group:
+        "figures"
     conda:
         "../envs/core.yaml"
+    resources:
+        mem_mb=1000,
+        runtime=2,
     params:
         roles=roles,
         code=code_digest("plots", "report"),
@@ -40,8 +45,13 @@ rule fig8:
         csv="<results>/figures/fig8.csv",
     log:
         "<logs>/fig8.log",
+    group:
+        "figures"
     conda:
         "../envs/core.yaml"
+    resources:
+        mem_mb=1000,
+        runtime=2,
     params:
         roles=roles,
         code=code_digest("plots", "report"),
@@ -68,8 +78,13 @@ rule fig9_panel:
         csv="<results>/figures/fig9_{dataset}.csv",
     log:
         "<logs>/fig9_{dataset}.log",
+    group:
+        "figures"
     conda:
         "../envs/core.yaml"
+    resources:
+        mem_mb=1000,
+        runtime=2,
     params:
         roles=lambda wildcards: [
             asdict(role) for role in STUDY.roles([wildcards.dataset])
@@ -109,8 +124,13 @@ rule policies:
         csv="<results>/figures/policies.csv",
     log:
         "<logs>/policies.log",
+    group:
+        "figures"
     conda:
         "../envs/core.yaml"
+    resources:
+        mem_mb=1000,
+        runtime=2,
     params:
         roles=roles,
         code=code_digest("plots", "report", "policies"),
@@ -135,8 +155,13 @@ rule alpha:
         csv="<results>/figures/alpha.csv",
     log:
         "<logs>/alpha.log",
+    group:
+        "figures"
     conda:
         "../envs/core.yaml"
+    resources:
+        mem_mb=1000,
+        runtime=2,
     params:
         roles=roles,
         code=code_digest("plots", "report"),
@@ -163,8 +188,13 @@ rule claims:
         ),
     log:
         "<logs>/claims.log",
+    group:
+        "figures"
     conda:
         "../envs/core.yaml"
+    resources:
+        mem_mb=2000,
+        runtime=5,
     params:
         roles=roles,
         left_out=left_out,

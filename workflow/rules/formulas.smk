@@ -13,8 +13,13 @@ rule fig3b:
         csv="<results>/figures/fig3b.csv",
     log:
         "<logs>/fig3b.log",
+    group:
+        "figures"
     conda:
         "../envs/core.yaml"
+    resources:
+        mem_mb=1000,
+        runtime=2,
     params:
         code=code_digest("plots", "models", "report/claims"),
     message:
@@ -66,8 +71,13 @@ rule table1:
         ),
     log:
         "<logs>/table1.log",
+    group:
+        "figures"
     conda:
         "../envs/core.yaml"
+    resources:
+        mem_mb=1000,
+        runtime=2,
     params:
         code=code_digest("plots/table1", "models", "report/page"),
     message:

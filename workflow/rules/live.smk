@@ -2,35 +2,23 @@
 # Measurements carry no digest of the code: they are not repeated because something was edited.
 
 
-rule tekken:
-    input:
-        vocabulary=data_file("tekken_vocab"),
-    output:
-        tokenizer="<data>/tekken-tokenizer.json",
-    log:
-        "<logs>/tekken.log",
-    conda:
-        "../envs/core.yaml"
-    params:
-        code=code_digest("traces/tekken", "traces/tokenizers"),
-    message:
-        "Rebuilding Tekken, which stands in for the model's own tokenizer."
-    script:
-        "../scripts/tekken.py"
-
-
 rule retokenize_trace:
     input:
         compiled=compiled,
         source=[] if LIVE.tokenizer == KEEP else "<data>/llama2-tokenizer.json",
-        target=target_tokenizer(),
+        target=vocabulary_file(LIVE.tokenizer),
     output:
         trace=f"<results>/live/traces/{{trace}}_{LIVE.vocabulary}.npz",
         table=f"<results>/tables/retokenized_{{trace}}_{LIVE.vocabulary}.txt",
     log:
         f"<logs>/retokenize/{{trace}}_{LIVE.vocabulary}.log",
+    group:
+        "vocabulary"
     conda:
         "../envs/core.yaml"
+    resources:
+        mem_mb=2000,
+        runtime=5,
     params:
         code=code_digest(
             "traces/retokenize",
@@ -49,14 +37,19 @@ rule text_replay_trace:
     input:
         compiled=compiled,
         source="<data>/llama2-tokenizer.json",
-        target=target_tokenizer(),
+        target=vocabulary_file(LIVE.tokenizer),
         retokenized=f"<results>/live/traces/{{trace}}_{LIVE.vocabulary}.npz",
     output:
         table=f"<results>/tables/texts_{{trace}}_{LIVE.vocabulary}.csv",
     log:
         f"<logs>/texts/{{trace}}_{LIVE.vocabulary}.log",
+    group:
+        "vocabulary"
     conda:
         "../envs/core.yaml"
+    resources:
+        mem_mb=2000,
+        runtime=15,
     params:
         code=code_digest(
             "replay/texts", "traces/vocabulary", "traces/describe", "sim/server"
@@ -75,8 +68,11 @@ rule check_server:
         server="<logs>/live/smoke_{variant}.server.log",
     conda:
         "../envs/core.yaml"
+    threads: SERVER_CPUS
     resources:
         gpu=int(ORIGIN == "sglang"),
+        mem_mb=SERVER_MEM_MB,
+        runtime=60,
     params:
         serving=SERVING,
         server=server_words,
@@ -95,8 +91,11 @@ rule measure_ttft:
         server="<logs>/live/ttft_{variant}.server.log",
     conda:
         "../envs/core.yaml"
+    threads: SERVER_CPUS
     resources:
         gpu=int(ORIGIN == "sglang"),
+        mem_mb=SERVER_MEM_MB,
+        runtime=60,
     params:
         serving=SERVING,
         server=server_words,
@@ -120,8 +119,11 @@ rule measure_parity:
         server="<logs>/live/parity_{variant}_{trace}.server.log",
     conda:
         "../envs/core.yaml"
+    threads: SERVER_CPUS
     resources:
         gpu=int(ORIGIN == "sglang"),
+        mem_mb=SERVER_MEM_MB,
+        runtime=120,
     params:
         serving=SERVING,
         server=lambda wildcards: shlex.join(LIVE.server_words(wildcards.variant)),
@@ -148,8 +150,11 @@ rule replay:
         server="<logs>/live/replay_{variant}_states={states}.server.log",
     conda:
         "../envs/core.yaml"
+    threads: SERVER_CPUS
     resources:
         gpu=int(ORIGIN == "sglang"),
+        mem_mb=SERVER_MEM_MB,
+        runtime=360,
     params:
         serving=SERVING,
         server=server_words,
@@ -164,7 +169,7 @@ rule replay:
 
 rule bench_serving_run:
     input:
-        tokenizer=target_tokenizer(),
+        tokenizer=vocabulary_file(LIVE.tokenizer),
     output:
         json="<results>/live/bench_serving/{variant}.json",
     log:
@@ -172,8 +177,11 @@ rule bench_serving_run:
         server="<logs>/live/bench_serving_{variant}.server.log",
     conda:
         "../envs/core.yaml"
+    threads: SERVER_CPUS
     resources:
         gpu=int(ORIGIN == "sglang"),
+        mem_mb=SERVER_MEM_MB,
+        runtime=60,
     params:
         serving=SERVING,
         server=lambda wildcards, input: shlex.join(

@@ -1,7 +1,6 @@
 # Helpers only: which live servers there are, and where their measurements come from.
 import shlex
 
-from marconi_core.config.live import KEEP, TEKKEN
 from marconi_core.rules.live import (
     ORIGINS,
     origin,
@@ -15,17 +14,15 @@ ORIGIN = origin(LIVE)
 SERVING = f"{sys.executable} -m marconi_core.serving"
 QUICK_TTFT = "--rounds 1 --lengths 1024 2048 4096"
 PARITY_KV_TOKENS = 400_000
+# On a cluster all other figures are one job, which need not wait hours for servers.
+LIVE_FIGURES = "live" if ORIGIN == "sglang" else "figures"
+# What a server takes beside its GPU: tokenizer, scheduler and client, and the weights while they are loaded.
+SERVER_CPUS, SERVER_MEM_MB = (4, 64_000) if ORIGIN == "sglang" else (1, 2_000)
 
 
 wildcard_constraints:
     variant=r"[a-z_]+(@[\d.]+)?",
     states=r"\d+",
-
-
-def target_tokenizer():
-    """The vocabulary that traces are translated into."""
-    tekken = "<data>/tekken-tokenizer.json"
-    return {KEEP: [], TEKKEN: tekken}.get(LIVE.tokenizer, LIVE.tokenizer)
 
 
 def live_traces(pattern):

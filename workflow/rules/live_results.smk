@@ -30,8 +30,13 @@ rule predict:
         table=f"{REPLAY_FOLDER}/predicted.csv",
     log:
         "<logs>/live/predict.log",
+    group:
+        LIVE_FIGURES
     conda:
         "../envs/core.yaml"
+    resources:
+        mem_mb=2000,
+        runtime=15,
     params:
         python=sys.executable,
         folder=lambda wildcards, output: Path(output.table).parent,
@@ -59,8 +64,13 @@ rule live_replays:
         requests="<results>/live/requests.parquet",
     log:
         "<logs>/live/replays.log",
+    group:
+        LIVE_FIGURES
     conda:
         "../envs/core.yaml"
+    resources:
+        mem_mb=1000,
+        runtime=2,
     params:
         origin=ORIGINS[ORIGIN],
         folders=FOLDERS,
@@ -87,8 +97,13 @@ rule live_ttft:
         csv="<results>/figures/live_ttft.csv",
     log:
         "<logs>/live/ttft.log",
+    group:
+        LIVE_FIGURES
     conda:
         "../envs/core.yaml"
+    resources:
+        mem_mb=1000,
+        runtime=2,
     params:
         origin=ORIGINS[ORIGIN],
         code=code_digest(
@@ -116,8 +131,13 @@ rule live_page:
         ),
     log:
         "<logs>/live/page.log",
+    group:
+        LIVE_FIGURES
     conda:
         "../envs/core.yaml"
+    resources:
+        mem_mb=1000,
+        runtime=2,
     params:
         origin=ORIGINS[ORIGIN],
         folders=FOLDERS,
@@ -135,8 +155,13 @@ rule smoke_live:
         table="<results>/tables/smoke_live.md",
     log:
         "<logs>/live/smoke.log",
+    group:
+        LIVE_FIGURES
     conda:
         "../envs/core.yaml"
+    resources:
+        mem_mb=1000,
+        runtime=2,
     params:
         origin=ORIGINS[ORIGIN],
         code=code_digest("report/live", "report/page"),

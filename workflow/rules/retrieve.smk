@@ -7,6 +7,7 @@ rule fetch:
     log:
         "<logs>/fetch/{file}.log",
     retries: 1
+    localrule: True
     conda:
         "../envs/core.yaml"
     params:
@@ -24,6 +25,7 @@ rule tokenizer:
         tokenizer="<data>/llama2-tokenizer.json",
     log:
         "<logs>/tokenizer.log",
+    localrule: True
     conda:
         "../envs/core.yaml"
     params:
@@ -32,6 +34,24 @@ rule tokenizer:
         "Rebuilding Llama-2's tokenizer, byte for byte."
     script:
         "../scripts/tokenizer.py"
+
+
+rule tekken:
+    input:
+        vocabulary=data_file("tekken_vocab"),
+    output:
+        tokenizer="<data>/tekken-tokenizer.json",
+    log:
+        "<logs>/tekken.log",
+    localrule: True
+    conda:
+        "../envs/core.yaml"
+    params:
+        code=code_digest("traces/tekken", "traces/tokenizers"),
+    message:
+        "Rebuilding Tekken, which stands in for Nemotron-H's own tokenizer."
+    script:
+        "../scripts/tekken.py"
 
 
 checkpoint availability:
@@ -43,6 +63,7 @@ checkpoint availability:
         reasons="<results>/availability.json",
     log:
         "<logs>/availability.log",
+    localrule: True
     conda:
         "../envs/core.yaml"
     params:

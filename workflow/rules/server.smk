@@ -13,6 +13,9 @@ rule simulate_server:
         "<benchmarks>/simulate_server/{trace}.tsv"
     conda:
         "../envs/core.yaml"
+    resources:
+        mem_mb=4000,
+        runtime=60,
     params:
         study=STUDY.server.model_dump_json(),
         code=code_digest(*SERVER_CODE, "traces/arrivals", "rules/study"),
@@ -36,8 +39,13 @@ rule server_sim:
         csv="<results>/figures/server_pools.csv",
     log:
         "<logs>/server_sim.log",
+    group:
+        "figures"
     conda:
         "../envs/core.yaml"
+    resources:
+        mem_mb=1000,
+        runtime=2,
     params:
         roles=roles,
         code=code_digest("plots/server_pools", "plots/style", "report"),

@@ -16,6 +16,7 @@ rule server_wheels:
     log:
         "<logs>/server_wheels/{sglang}.log",
     retries: 1
+    localrule: True
     conda:
         "../envs/core.yaml"
     params:

@@ -12,8 +12,13 @@ rule simulate:
         "<logs>/simulate/{trace}.log",
     benchmark:
         "<benchmarks>/simulate/{trace}.tsv"
+    group:
+        "simulations"
     conda:
         "../envs/core.yaml"
+    resources:
+        mem_mb=1500,
+        runtime=3,
     params:
         grid=lambda wildcards: grid(STUDY, wildcards.trace),
         code=code_digest(*CODE, "traces/arrivals", "rules/study"),

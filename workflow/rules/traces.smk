@@ -7,14 +7,19 @@ rule compile_dataset:
             data_file(name) for name in dataset_of(wildcards).files_needed
         ],
         tokenizer=lambda wildcards: tokenizer_of(dataset_of(wildcards)),
+        vocabulary=lambda wildcards: vocabulary_file(dataset_of(wildcards).vocabulary),
     output:
         workload="<results>/traces/{dataset}.npz",
     log:
         "<logs>/compile/{dataset}.log",
     benchmark:
         "<benchmarks>/compile/{dataset}.tsv"
+    localrule: True
     conda:
         "../envs/core.yaml"
+    resources:
+        mem_mb=1000,
+        runtime=5,
     params:
         source=lambda wildcards: dataset_of(wildcards).source,
         options=lambda wildcards: dataset_of(wildcards).reader_params,
@@ -23,6 +28,8 @@ rule compile_dataset:
             "traces/sources",
             "traces/sessions",
             "traces/tokenizers",
+            "traces/retokenize",
+            "traces/vocabulary",
             "traces/trace",
             "traces/tree",
         ),
@@ -43,8 +50,13 @@ rule read_trace:
         "<logs>/read_trace/{trace}.log",
     benchmark:
         "<benchmarks>/read_trace/{trace}.tsv"
+    group:
+        "simulations"
     conda:
         "../envs/core.yaml"
+    resources:
+        mem_mb=2000,
+        runtime=5,
     params:
         code=code_digest("traces/jsonl", "traces/trace", "traces/tree"),
     message:
@@ -60,8 +72,13 @@ rule write_trace:
         jsonl="<results>/traces/{trace}.jsonl",
     log:
         "<logs>/write_trace/{trace}.log",
+    group:
+        "traces"
     conda:
         "../envs/core.yaml"
+    resources:
+        mem_mb=1000,
+        runtime=5,
     params:
         code=code_digest(
             "traces/jsonl", "traces/arrivals", "traces/trace", "traces/tree"
@@ -85,10 +102,21 @@ rule describe_trace:
         ),
     log:
         "<logs>/describe/{trace}.log",
+    group:
+        "figures"
     conda:
         "../envs/core.yaml"
+    resources:
+        mem_mb=1000,
+        runtime=2,
     params:
-        code=code_digest("traces/describe", "traces/arrivals", "traces/tree"),
+        code=code_digest(
+            "traces/describe",
+            "traces/arrivals",
+            "traces/tree",
+            "plots/style",
+            "plots/panels",
+        ),
     message:
         "Describing {wildcards.trace}."
     script:

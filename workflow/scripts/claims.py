@@ -1,11 +1,11 @@
 """Judges every claim of the paper and writes the results page."""
 
-from pathlib import Path
-
+from marconi_core.files import write_text
 from marconi_core.provenance import versions
 from marconi_core.report.claims import evaluate, load_claims
 from marconi_core.report.live import table as live_table
 from marconi_core.report.live_claims import live_values, servers
+from marconi_core.report.measures import POLICIES
 from marconi_core.report.metrics import read_by_folder, read_tables
 from marconi_core.report.page import summary, to_front, to_html, to_markdown, verdicts
 from marconi_core.report.predicted import read_predictions
@@ -19,20 +19,19 @@ def main(snakemake):
     with rule_log(snakemake.log[0]):
         roles = [Role(**role) for role in snakemake.params.roles]
         runs = read_tables(snakemake.input.runs)
-        requests = read_tables(snakemake.input.requests)
+        requests = read_tables(snakemake.input.requests, POLICIES)
         experiments = read_by_folder(snakemake.input.experiments)
         claims = load_claims()
         recordings = load(csv_files(list(snakemake.input.live)))
         replays = live_table(recordings, read_predictions([]))
         live = live_values(claims, replays)
         table = evaluate(claims, runs, requests, roles, experiments, live)
-        table.to_csv(snakemake.output.csv, index=False)
+        write_text(snakemake.output.csv, table.to_csv(index=False))
         source = servers(replays)
         page = summary(table, runs, roles, snakemake.params.left_out, versions(), source)
-        front = to_front(verdicts(table, source))
-        Path(snakemake.output.front).write_text(front, encoding="utf-8")
-        Path(snakemake.output.markdown).write_text(to_markdown(page), encoding="utf-8")
-        Path(snakemake.output.html).write_text(to_html(page), encoding="utf-8")
+        write_text(snakemake.output.front, to_front(verdicts(table, source)))
+        write_text(snakemake.output.markdown, to_markdown(page))
+        write_text(snakemake.output.html, to_html(page))
 
 
 if "snakemake" in globals():

@@ -1,8 +1,7 @@
 """Describes one trace: lengths, and sharing within and across sessions."""
 
-from pathlib import Path
-
 from marconi_core.config import load_config
+from marconi_core.files import write_text
 from marconi_core.rules.log import rule_log
 from marconi_core.rules.study import load_trace
 from marconi_core.traces.describe import describe, plot
@@ -12,8 +11,7 @@ def main(snakemake):
     with rule_log(snakemake.log[0]):
         config = load_config(snakemake.config)
         trace = load_trace(config, snakemake.wildcards.trace, snakemake.input.compiled)
-        text = describe(trace).to_text()
-        Path(snakemake.output.table).write_text(text + "\n", encoding="utf-8")
+        write_text(snakemake.output.table, describe(trace).to_text() + "\n")
         plot(trace, snakemake.output.figure, title=snakemake.wildcards.trace)
 
 

@@ -12,7 +12,8 @@ def main(snakemake):
     with rule_log(snakemake.log[0]):
         [role] = [Role(**role) for role in snakemake.params.roles]
         paper = printed_values("ttft_points_under_vanilla")
-        rows = fig9.table(read_tables(snakemake.input.requests), role, paper)
+        requests = read_tables(snakemake.input.requests, fig9.POLICIES)
+        rows = fig9.table(requests, role, paper)
         save_with_data(fig9.draw(rows), rows, snakemake.output)
 
 

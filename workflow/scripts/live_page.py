@@ -4,6 +4,7 @@ from pathlib import Path
 
 import pandas as pd
 
+from marconi_core.files import write_text
 from marconi_core.report.live import checklists, left_out, page, parity
 from marconi_core.report.page import to_html, to_markdown
 from marconi_core.report.recorded import load
@@ -23,8 +24,8 @@ def main(snakemake):
                 left_out(map(Path, snakemake.params.folders)),
             )
         )
-        Path(snakemake.output.markdown).write_text(to_markdown(sections), encoding="utf-8")
-        Path(snakemake.output.html).write_text(to_html(sections, "Live"), encoding="utf-8")
+        write_text(snakemake.output.markdown, to_markdown(sections))
+        write_text(snakemake.output.html, to_html(sections, "Live"))
 
 
 if "snakemake" in globals():

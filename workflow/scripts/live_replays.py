@@ -2,6 +2,7 @@
 
 from pathlib import Path
 
+from marconi_core.files import atomic_path
 from marconi_core.plots import live as plot
 from marconi_core.plots.style import save_with_data
 from marconi_core.report.live import requests, table
@@ -14,7 +15,8 @@ from marconi_core.rules.log import rule_log
 def main(snakemake):
     with rule_log(snakemake.log[0]):
         recordings = list(load(csv_files(snakemake.params.folders)))
-        requests(recordings).to_parquet(snakemake.output.requests, index=False)
+        with atomic_path(snakemake.output.requests) as partial:
+            requests(recordings).to_parquet(partial, index=False)
         replays = table(recordings, read_predictions(map(Path, snakemake.params.folders)))
         figures = [snakemake.output[name] for name in ("svg", "pdf", "csv")]
         save_with_data(plot.draw(replays), replays, figures)

@@ -1,8 +1,7 @@
 """Translates one trace into the vocabulary of the live model, or keeps its token ids."""
 
-from pathlib import Path
-
 from marconi_core.config import load_config
+from marconi_core.files import write_text
 from marconi_core.rules.log import rule_log
 from marconi_core.rules.study import load_trace
 from marconi_core.traces.describe import describe
@@ -20,8 +19,7 @@ def main(snakemake):
             trace, change = retokenize(trace, source, target)
             text = change.to_text()
         trace.save(snakemake.output.trace)
-        content = f"{describe(trace).to_text()}\n\n{text}\n"
-        Path(snakemake.output.table).write_text(content, encoding="utf-8")
+        write_text(snakemake.output.table, f"{describe(trace).to_text()}\n\n{text}\n")
 
 
 if "snakemake" in globals():

@@ -3,6 +3,7 @@
 import pandas as pd
 
 from marconi_core.config import load_config
+from marconi_core.files import write_text
 from marconi_core.replay.texts import Alignment, alignments
 from marconi_core.rules.log import rule_log
 from marconi_core.rules.study import load_trace
@@ -20,7 +21,7 @@ def main(snakemake):
             Vocabulary.load(snakemake.input.target),
         )
         table = pd.DataFrame(rows, columns=Alignment._fields)
-        table.round(6).to_csv(snakemake.output.table, index=False)
+        write_text(snakemake.output.table, table.round(6).to_csv(index=False))
 
 
 if "snakemake" in globals():

@@ -10,6 +10,7 @@ from marconi_core import datasets
 from marconi_core.errors import ConfigError, DataError
 from marconi_core.traces.sources import (
     lmsys,
+    mooncake,
     sharegpt,
     sharegpt_long,
     swebench,
@@ -30,6 +31,7 @@ SOURCES: dict[str, Source] = {
         tau_airline.SOURCE,
         lmsys.SOURCE,
         wildchat.SOURCE,
+        mooncake.SOURCE,
         synthetic.SOURCE,
     )
 }
@@ -62,8 +64,9 @@ def load_workload(
     """
     source = get_source(name)
     options = validate_params(source, params)
-    files = {file: datasets.local_path(file, data_dir) for file in source.files_for(options)}
-    return Workload.build(source.read(options, files, _encoder(source, tokenizer_path)))
+    encode = _encoder(source, tokenizer_path)
+    files = {file: datasets.checked_path(file, data_dir) for file in source.files_for(options)}
+    return Workload.build(source.read(options, files, encode), f"source '{name}'")
 
 
 def validate_params(
@@ -85,11 +88,12 @@ def validate_params(
 
 def _encoder(source: Source, tokenizer_path: str | os.PathLike[str] | None) -> Encoder:
     if not source.needs_tokenizer:
-        return _no_encoder
+        return no_encoder
     if tokenizer_path is None:
         raise DataError(f"source '{source.name}' holds text: a tokenizer.json is needed to read it")
     return load_encoder(tokenizer_path)
 
 
-def _no_encoder(texts: Any) -> Any:
+def no_encoder(texts: Any) -> Any:
+    """Stand where an encoder would for a source that needs none."""
     raise TypeError("this source makes token ids itself")

@@ -60,6 +60,25 @@ class Source:
         return () if getattr(params, "path", None) else self.files_needed
 
 
+def checked_messages(
+    messages: Any, place: str, texts: Iterable[str] = ()
+) -> list[Mapping[str, Any]]:
+    """Return the messages of a conversation.
+
+    Raises:
+        DataError: not a list of objects, or one of them has no text under one of the given keys.
+    """
+    if not isinstance(messages, list):
+        raise DataError(f"{place}: not a list of messages; fetch it again")
+    for number, message in enumerate(messages):
+        if not isinstance(message, Mapping):
+            raise DataError(f"{place}: message {number} is no object; fetch it again")
+        for key in texts:
+            if not isinstance(message.get(key), str):
+                raise DataError(f"{place}: message {number} has no text '{key}'; fetch it again")
+    return messages
+
+
 def first_sessions(conversations: Iterable[T], count: int, source: str) -> Iterator[T]:
     """Yield the first `count` conversations.
 

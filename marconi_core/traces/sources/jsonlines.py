@@ -6,6 +6,7 @@ from pathlib import Path
 from typing import Any
 
 from marconi_core.errors import DataError
+from marconi_core.traces.reading import TooLongError, read_lines
 
 
 def read_json_lines(path: Path, dataset: str) -> Iterator[tuple[str, dict[str, Any]]]:
@@ -14,9 +15,10 @@ def read_json_lines(path: Path, dataset: str) -> Iterator[tuple[str, dict[str, A
     Raises:
         DataError: the file is missing, or a line is not a JSON object.
     """
+    number = 0
     try:
         with path.open("rb") as file:
-            for number, line in enumerate(file, start=1):
+            for number, line in read_lines(file):
                 if not line.strip():
                     continue
                 row = json.loads(line)
@@ -25,5 +27,9 @@ def read_json_lines(path: Path, dataset: str) -> Iterator[tuple[str, dict[str, A
                 yield f"{path}:{number}", row
     except FileNotFoundError as error:
         raise DataError(f"{path}: no such file; fetch the '{dataset}' data set first") from error
-    except ValueError as error:
+    except OSError as error:
+        raise DataError(f"{path}: cannot be read ({error.strerror})") from error
+    except TooLongError as error:
+        raise DataError(f"{path}:{number + 1}: {error}; fetch it again") from error
+    except (ValueError, RecursionError) as error:
         raise DataError(f"{path}:{number}: not a JSON object ({error}); fetch it again") from error

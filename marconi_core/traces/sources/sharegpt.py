@@ -15,7 +15,7 @@ from pydantic import Field, PositiveInt
 from marconi_core.errors import DataError
 from marconi_core.progress import Heartbeat
 from marconi_core.traces.sessions import HistoryRule, Turn, paired_turns, tokenize
-from marconi_core.traces.sources.base import Source, SourceParams, first_sessions
+from marconi_core.traces.sources.base import Source, SourceParams, checked_messages, first_sessions
 from marconi_core.traces.tokenizers import Encoder
 from marconi_core.traces.trace import SessionTokens
 
@@ -61,7 +61,8 @@ def complete_records(path: Path) -> Iterator[Record]:
     count = 0
     try:
         with path.open("rb") as file:
-            for record in ijson.items(file, "item"):
+            for record in ijson.items(file, "item", use_float=True):
+                _check(record, f"{path}: record {count}")
                 yield record
                 count += 1
                 heartbeat.beat(path.name, count)
@@ -69,12 +70,19 @@ def complete_records(path: Path) -> Iterator[Record]:
         raise DataError(f"{path}: no such file; fetch the 'sharegpt' data set first") from error
     except ijson.IncompleteJSONError:
         logger.info("%s: %d complete records; the last one is cut off", path.name, count)
-    except ijson.JSONError as error:
+    except (ijson.JSONError, ValueError) as error:
         raise DataError(
             f"{path}: damaged after record {count} ({error}); fetch it again"
         ) from error
     if count == 0:
         raise DataError(f"{path}: holds no complete record; fetch it again")
+
+
+def _check(record: Any, place: str) -> None:
+    """Raise DataError unless it is a record."""
+    if not isinstance(record, dict) or not isinstance(record.get("id"), str):
+        raise DataError(f"{place}: has no 'id'; fetch it again")
+    checked_messages(record.get("conversations"), place, ("from", "value"))
 
 
 def dialogue_turns(messages: Sequence[Mapping[str, Any]]) -> list[Turn]:

@@ -13,6 +13,7 @@ from typing import Any
 
 from pydantic import Field, PositiveInt
 
+from marconi_core.errors import DataError
 from marconi_core.traces.sessions import HistoryRule, tokenize
 from marconi_core.traces.sources.base import Source, SourceParams, first_sessions
 from marconi_core.traces.sources.sharegpt import (
@@ -69,6 +70,10 @@ def joined_conversations(
 def _split_id(record: Record) -> tuple[str, int]:
     """Return the conversation's id and the position of the record's first message in it."""
     conversation, _, position = record["id"].rpartition("_")
+    if not (position.isdecimal() and len(position) < 10):
+        raise DataError(
+            f"sharegpt: id {record['id']!r:.80} does not end with a position; fetch it again"
+        )
     return conversation, int(position)
 
 

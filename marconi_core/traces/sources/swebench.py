@@ -13,8 +13,9 @@ from typing import Any
 from pydantic import Field, PositiveInt
 
 from marconi_core.errors import DataError
+from marconi_core.traces.reading import read_document
 from marconi_core.traces.sessions import HistoryRule, Turn, paired_turns, tokenize
-from marconi_core.traces.sources.base import Source, SourceParams, first_sessions
+from marconi_core.traces.sources.base import Source, SourceParams, checked_messages, first_sessions
 from marconi_core.traces.sources.jsonlines import read_json_lines
 from marconi_core.traces.tokenizers import Encoder
 from marconi_core.traces.trace import SessionTokens
@@ -59,10 +60,11 @@ def read_mini_swe_agent(path: Path) -> Iterator[Messages]:
     alternate as in the paper's trajectories.
     """
     for place, row in read_json_lines(path, "swebench"):
+        messages = checked_messages(row.get("messages"), place)
         try:
-            system, task, *rest = row["messages"]
+            system, task, *rest = messages
             opening = f"{system['content']}\n{task['content']}"
-        except (KeyError, TypeError, ValueError) as error:
+        except (KeyError, ValueError) as error:
             raise DataError(f"{place}: not a trajectory ({error!r}); fetch it again") from error
         yield [{"role": "user", "content": opening}, *rest]
 
@@ -77,12 +79,12 @@ def read_honeycomb(folder: Path) -> Iterator[Messages]:
         )
     for path in paths:
         try:
-            messages = json.loads(path.read_text(encoding="utf-8"))
-        except ValueError as error:
+            messages = json.loads(read_document(path))
+        except OSError as error:
+            raise DataError(f"{path}: cannot be read ({error.strerror})") from error
+        except (ValueError, RecursionError) as error:
             raise DataError(f"{path}: not JSON ({error}); download it again") from error
-        if not isinstance(messages, list) or not all(isinstance(m, dict) for m in messages):
-            raise DataError(f"{path}: not an array of messages, so not a honeycomb trajectory")
-        yield messages
+        yield checked_messages(messages, str(path))
 
 
 def _agent_turns(messages: Messages) -> list[Turn]:

@@ -16,9 +16,8 @@ from typing import Any
 
 from pydantic import Field, PositiveInt
 
-from marconi_core.errors import DataError
 from marconi_core.traces.sessions import HistoryRule, Turn, message_json, tokenize
-from marconi_core.traces.sources.base import Source, SourceParams, first_sessions
+from marconi_core.traces.sources.base import Source, SourceParams, checked_messages, first_sessions
 from marconi_core.traces.sources.jsonlines import read_json_lines
 from marconi_core.traces.tokenizers import Encoder
 from marconi_core.traces.trace import SessionTokens
@@ -41,10 +40,10 @@ def read(
 def read_dialogues(path: Path) -> Iterator[list[Turn]]:
     """Yield the turns of each line's dialogue."""
     for place, row in read_json_lines(path, "tau_airline"):
-        try:
-            yield _tool_turns(row["messages"])
-        except (KeyError, TypeError) as error:
-            raise DataError(f"{place}: not a dialogue ({error!r}); fetch it again") from error
+        messages = checked_messages(row.get("messages"), place, ("role",))
+        users = [message for message in messages if message["role"] == "user"]
+        checked_messages(users, place, ("content",))
+        yield _tool_turns(messages)
 
 
 def _tool_turns(messages: list[Mapping[str, Any]]) -> list[Turn]:
