@@ -240,8 +240,8 @@ def draw(rows: pd.DataFrame, path: Path) -> None:
     from matplotlib.figure import Figure
 
     looks = {
-        "read and compile": {"color": SERIES_COLORS[0], "marker": "s"},
-        "load": {"color": SERIES_COLORS[3], "marker": "D"},
+        "read and compile": {"color": SERIES_COLORS[2], "marker": "s"},
+        "load": {"color": "black", "marker": "D"},
     } | {
         p: {"color": POLICY_COLORS[p], "linestyle": POLICY_LINES[p], "marker": "o"}
         for p in POLICIES
@@ -269,7 +269,7 @@ def draw(rows: pd.DataFrame, path: Path) -> None:
         ):
             own = rows[rows["step"] == step]
             memory.plot(own["requests"], own["peak_mib"], label=label, markersize=3, **looks[step])
-        memory.set(xscale="log", xlabel="requests", ylabel="peak memory (MiB)", ylim=(0, None))
+        memory.set(xlabel="requests", ylabel="peak memory (MiB)", ylim=(0, None))
         times.legend(fontsize=7)
         memory.legend(fontsize=7)
     save(figure, path)

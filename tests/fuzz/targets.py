@@ -1,7 +1,7 @@
 """Everything that reads what others wrote: each target is given the bytes of a file.
 
 A target passes if the bytes are accepted and what came of them can be used, or if they are refused
-with one `MarconiError` that names the file. Any other exception is a finding.
+with one `MarconiError` that names the file, or the source that reads it. Any other exception is a finding.
 """
 
 import tempfile
@@ -101,9 +101,7 @@ def run(name: str, content: bytes) -> bool:
             read(path)
         except MarconiError as error:
             message = str(error)
-            assert any(
-                named in message for named in (filename, folder, name.partition("_")[0], "swebench")
-            ), message
+            assert any(named in message for named in (filename, folder, *SOURCES)), message
             assert len(message) < MAX_MESSAGE, message[:MAX_MESSAGE]
             return False
     return True

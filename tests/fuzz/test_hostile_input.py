@@ -63,6 +63,10 @@ def test_a_wrong_value_somewhere(name: str, data: st.DataObject) -> None:
     run(name, written(name, document["root"]))
 
 
+def test_a_column_whose_name_is_no_text() -> None:
+    assert run("parquet", seed("parquet").replace(b"language", b"l\x92nguage")) is False
+
+
 def places(value: Any) -> Any:
     """Yield (container, key) of all values in a document."""
     keys = value if isinstance(value, dict) else range(len(value))

@@ -17,6 +17,7 @@ from marconi_core.traces.sources.jsonlines import read_json_lines
 logger = logging.getLogger(__name__)
 
 BATCH_ROWS = 1024
+MESSAGE_KEYS = {"role", "content"}
 SUFFIXES = (".parquet", ".jsonl")
 
 
@@ -100,7 +101,7 @@ def _read_parquet(path: Path, columns: Sequence[str]) -> Iterator[tuple[str, dic
                 for row in batch.to_pylist():
                     yield f"{path}: row {number}", row
                     number += 1
-    except (pa.ArrowException, OSError) as error:
+    except (pa.ArrowException, OSError, ValueError) as error:  # ValueError: names not in UTF-8
         raise DataError(f"{path}: not a parquet file, or damaged ({error})") from error
 
 
@@ -111,8 +112,10 @@ def _check(place: str, row: Mapping[str, Any], columns: Sequence[str]) -> None:
     conversation = row["conversation"]
     if not isinstance(row["turn"], int) or not isinstance(conversation, list):
         raise DataError(f"{place}: 'turn' is no number, or 'conversation' no list of messages")
-    if not all(isinstance(m, Mapping) and {"role", "content"} <= m.keys() for m in conversation):
+    if not all(isinstance(m, Mapping) and MESSAGE_KEYS <= m.keys() for m in conversation):
         raise DataError(f"{place}: a message of 'conversation' lacks role or content")
+    if not all(isinstance(m[key], str | None) for m in conversation for key in MESSAGE_KEYS):
+        raise DataError(f"{place}: a message's role or content is no text")
 
 
 def mostly_ascii(messages: Sequence[Any]) -> bool:

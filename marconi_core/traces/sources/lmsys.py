@@ -8,7 +8,7 @@ from typing import Any
 
 from marconi_core.traces.sessions import HistoryRule, Turn, paired_turns, tokenize
 from marconi_core.traces.sources.base import Source, first_sessions
-from marconi_core.traces.sources.hub import HubParams, mostly_ascii, read_rows
+from marconi_core.traces.sources.hub import MESSAGE_KEYS, HubParams, mostly_ascii, read_rows
 from marconi_core.traces.tokenizers import Encoder
 from marconi_core.traces.trace import SessionTokens
 
@@ -19,7 +19,7 @@ def read(params: HubParams, files: Mapping[str, Path], encode: Encoder) -> Itera
     """Yield the first conversations that are long enough and mostly ASCII."""
     rows = read_rows(params, REPOSITORY, ("conversation", "turn"), SOURCE.name)
     usable = (
-        row["conversation"]
+        [{k: v for k, v in message.items() if k in MESSAGE_KEYS} for message in row["conversation"]]
         for row in rows
         if row["turn"] >= params.min_turns and mostly_ascii(row["conversation"])
     )
