@@ -61,6 +61,7 @@ def hooks() -> dict[str, tuple[Any, Callable[..., Any]]]:
         f"{PREFILL_ADDER}.add_one_req": (HookType.AROUND, prefill.add_one_req),
         f"{PREFILL_ADDER}.add_chunked_req": (HookType.AROUND, prefill.add_chunked_req),
         track: (HookType.AROUND, _track_nothing),
+        f"{SCHEDULE_BATCH}.prepare_for_extend": (HookType.AFTER, _ask_for_no_tracks),
         f"{SCHEDULER}.__init__": (HookType.AFTER, _attach),
         f"{SCHEDULER}.run_batch": (HookType.AFTER, _copy_prompt_states),
         f"{SCHEDULER}.get_internal_state": (HookType.AFTER, _add_state),
@@ -144,6 +145,17 @@ def _track_nothing(original: Callable[..., Any], batch: Any, req: Any) -> Any:
     if isinstance(batch.tree_cache, MarconiRadixCache):
         return _MambaRadixCacheV2TrackEntry(track_mask=False, track_index=0, track_seqlen=-1)
     return original(batch, req)
+
+
+def _ask_for_no_tracks(result: Any, batch: Any, *_: Any, **__: Any) -> None:
+    """Leave a prefill without the tensors that say which states to track, instead of with empty ones.
+
+    Given a mask, each layer asks the GPU whether anything in it is set, and waits for the answer.
+    """
+    from marconi_sglang.cache import MarconiRadixCache
+
+    if isinstance(batch.tree_cache, MarconiRadixCache):
+        batch.mamba_track_mask = batch.mamba_track_indices = batch.mamba_track_seqlens = None
 
 
 def _attach(result: Any, scheduler: Any, *_: Any, **__: Any) -> None:

@@ -10,19 +10,23 @@ from types import SimpleNamespace
 from typing import Any
 
 import pytest
+import torch
 from marconi_sglang import checks, plugin
 from marconi_sglang.cache import MarconiRadixCache
 from marconi_sglang.errors import HookError, UnsupportedSetting
 from marconi_sglang.model import slot_bytes, token_bytes
 from marconi_sglang.settings import MarconiSettings
+from sglang.srt.managers import schedule_batch
 from sglang.srt.mem_cache.registry import create_tree_cache
 from sglang.srt.plugins.hook_registry import HookRegistry
+from sglang.srt.sampling.sampling_params import SamplingParams
 from sglang.srt.server_args import ServerArgs
 
 from marconi_core.assets import resource
 from marconi_core.errors import MarconiError, ModelError
 from marconi_core.models import load_hybrid_model
 from tests.patch.cpu_server import CpuServer, Setup, cache_params
+from tests.patch.workloads import SETTINGS, server
 
 MODEL = "nemotron_h_8b"
 SETUP = Setup(400, 12)
@@ -218,6 +222,32 @@ def test_a_hook_that_did_not_take_stops_the_server(
 
 def test_a_mistake_is_one_of_ours() -> None:
     assert issubclass(UnsupportedSetting, MarconiError) and issubclass(HookError, MarconiError)
+
+
+@pytest.mark.parametrize(("name", "tracks"), [("stock", True), ("alpha 1", False)])
+def test_layers_are_not_asked_for_tracked_states(
+    name: str, tracks: bool, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """SGLang's own code prepares a prefill; only its Triton kernel for memory is left out."""
+    place = torch.zeros(1, dtype=torch.int64)
+    monkeypatch.setattr(schedule_batch, "alloc_for_extend", lambda batch: (place, place, place))
+    host = server(Setup(400, 24, strategy="extra_buffer", overlap=True), SETTINGS[name])
+    request = host._request("a", list(range(40)), SamplingParams(max_new_tokens=2))
+    request.mamba_ping_pong_track_buffer = torch.zeros(2, dtype=torch.int64)
+    request.mamba_next_track_idx = 0
+    request.init_next_round_input(host.cache)
+    request.set_extend_range(0, 40)
+    batch = schedule_batch.ScheduleBatch(
+        reqs=[request],
+        req_to_token_pool=host.requests,
+        token_to_kv_pool_allocator=host.kvs,
+        tree_cache=host.cache,
+        model_config=SimpleNamespace(is_encoder_decoder=False, vocab_size=100),
+        device="cpu",
+    )
+    batch.prepare_for_extend()
+    for field in ("mamba_track_mask", "mamba_track_indices", "mamba_track_seqlens"):
+        assert (getattr(batch, field) is not None) == tracks
 
 
 def test_sizes_are_those_of_the_pools(model: Path) -> None:
