@@ -35,7 +35,7 @@ reproduce: $(INSTALLED) ## recompute the paper's simulated results: figures, cla
 paper: ## the paper's whole grid and all studies, on CPUs
 	$(MAKE) --no-print-directory reproduce CONFIG=workflow/config/paper.yaml RESULTS=results/paper
 
-smoke: $(INSTALLED) ## the whole chain on a tiny synthetic workload: no network, under a minute
+smoke: $(INSTALLED) ## the whole chain on a tiny synthetic workload: no network, one to two minutes
 	$(SNAKEMAKE) smoke
 
 report: $(INSTALLED) ## write results/report.html from the results that are there

@@ -9,6 +9,7 @@ rule smoke:
     log:
         "<logs>/smoke.log",
     localrule: True
+    threads: 4
     conda:
         "../envs/core.yaml"
     params:
@@ -17,4 +18,4 @@ rule smoke:
     message:
         "Running the whole chain on tiny random data, into results/smoke."
     shell:
-        "{params.python} -m snakemake --configfile {input.config} --cores 1 > {log} 2>&1"
+        "{params.python} -m snakemake --configfile {input.config} --cores {threads} > {log} 2>&1"
