@@ -13,7 +13,7 @@ import numpy as np
 import pandas as pd
 
 from marconi_core.errors import DataError
-from marconi_core.report.latency import ttft_ms
+from marconi_core.report.latency import PUBLISHED, Latency
 
 CONFIGURATION = ["dataset", "trace", "capacity_bytes"]
 PAPER_DECIMALS = 2
@@ -77,20 +77,25 @@ def relative_gains(
     return gains if decimals is None else gains.round(decimals)
 
 
-def p95_ttft(requests: pd.DataFrame, policies: Iterable[str]) -> pd.DataFrame:
+def p95_ttft(
+    requests: pd.DataFrame, policies: Iterable[str], latency: Latency = PUBLISHED
+) -> pd.DataFrame:
     """Return the P95 over requests of the time to first token in milliseconds.
 
     Args:
         requests: one row per request, configuration and policy, with `input_tokens` and
             `skipped_tokens`.
         policies: policies without a static alpha.
+        latency: of the server.
 
     Returns:
         One row per configuration, one column per policy, and `vanilla` for no prefix cache.
     """
     wanted = requests[requests["policy"].isin(list(policies))]
-    computed = wanted["input_tokens"] - wanted["skipped_tokens"]
-    times = wanted.assign(ttft=ttft_ms(computed), vanilla=ttft_ms(wanted["input_tokens"]))
+    prompts = wanted["input_tokens"]
+    times = wanted.assign(
+        ttft=latency.ms(prompts, wanted["skipped_tokens"]), vanilla=latency.ms(prompts, 0)
+    )
     groups = times.groupby([*CONFIGURATION, "policy"], sort=True)[["ttft", VANILLA]]
     p95 = groups.quantile(0.95)
     table = p95["ttft"].unstack("policy")

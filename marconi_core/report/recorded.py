@@ -44,6 +44,11 @@ class Recording(NamedTuple):
         return f"{devices[0]['name']}, {weights} weights"
 
     @property
+    def model(self) -> str:
+        """Name under which the model was served."""
+        return str(self.description["spec"]["served_name"])
+
+    @property
     def date(self) -> str:
         """The day of the measurement."""
         return str(self.description.get("date", ""))[:10]
@@ -86,6 +91,12 @@ def prefill_medians(recording: Recording) -> pd.DataFrame:
 def prefill_fit(cells: pd.DataFrame) -> PrefillLatency:
     """Return the fit to rows of `prefill_medians`."""
     return PrefillLatency.fit(cells["prompt_tokens"], cells["cached_tokens"], cells["median_ms"])
+
+
+def latest_ttft(variant: str) -> Recording:
+    """Return the latest times to first token of a variant that ship with the repository."""
+    *_, latest = load(path for path in recorded_files("ttft") if path.stem == variant)
+    return latest
 
 
 def by_order(variant: str) -> tuple[int, str]:

@@ -67,6 +67,7 @@ rule fig9_panel:
             f"<results>/sim/{spec.name}/requests.parquet"
             for spec in STUDY.traces([wildcards.dataset])
         ],
+        recordings=recorded_inputs("ttft"),
     output:
         svg=report(
             "<results>/figures/fig9_{dataset}.svg",
@@ -89,7 +90,7 @@ rule fig9_panel:
         roles=lambda wildcards: [
             asdict(role) for role in STUDY.roles([wildcards.dataset])
         ],
-        code=code_digest("plots", "report"),
+        code=code_digest("plots", "report", "models/latency"),
     message:
         "Drawing Figure 9 for {wildcards.dataset}."
     script:

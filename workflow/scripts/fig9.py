@@ -3,6 +3,7 @@
 from marconi_core.plots import fig9
 from marconi_core.plots.style import save_with_data
 from marconi_core.report.claims import printed_values
+from marconi_core.report.latency import PUBLISHED, measured
 from marconi_core.report.metrics import read_tables
 from marconi_core.report.roles import Role
 from marconi_core.rules.log import rule_log
@@ -13,7 +14,7 @@ def main(snakemake):
         [role] = [Role(**role) for role in snakemake.params.roles]
         paper = printed_values("ttft_points_under_vanilla")
         requests = read_tables(snakemake.input.requests, fig9.POLICIES)
-        rows = fig9.table(requests, role, paper)
+        rows = fig9.table(requests, role, paper, [PUBLISHED, measured()])
         save_with_data(fig9.draw(rows), rows, snakemake.output)
 
 

@@ -3,7 +3,7 @@
 from dataclasses import dataclass
 
 from marconi_core.models.latency import PrefillLatency
-from marconi_core.report.recorded import load, prefill_fit, prefill_medians, recorded_files
+from marconi_core.report.recorded import latest_ttft, prefill_fit, prefill_medians
 
 
 @dataclass(frozen=True)
@@ -23,7 +23,7 @@ class Latency:
     @classmethod
     def recorded(cls, variant: str, speed: float = 1.0) -> "Latency":
         """Return the fit to the latest recorded times to first token of a variant of stock SGLang."""
-        *_, latest = load(path for path in recorded_files("ttft") if path.stem == variant)
+        latest = latest_ttft(variant)
         rows = latest.rows()
         decoding = rows[(rows["purpose"] == "decode") & (rows["round"] >= 0)]
         per_token = (decoding["total_ms"] - decoding["ttft_ms"]) / (decoding["output_tokens"] - 1)
