@@ -84,7 +84,8 @@ def parsed_lines(path: str | os.PathLike[str], model: type[Line]) -> Iterator[tu
         ) from error
     except (OSError, EOFError, lzma.LZMAError, zlib.error) as error:
         reason = getattr(error, "strerror", None) or error
-        raise TraceError(f"{path}: cannot be read after line {number} ({reason})") from error
+        place = f" after line {number}" if number else ""
+        raise TraceError(f"{path}: cannot be read{place} ({reason})") from error
     if not found:
         raise TraceError(f"{path}: the file is empty; a trace has one JSON object a line")
 
