@@ -20,10 +20,15 @@ CONFIGURATIONS = [
 
 
 ROOT = Path(__file__).parents[1]
+LONGEST = ("test_smoke.py", "test_report.py")  # minutes each
 
 
 def pytest_collection_modifyitems(items: list[pytest.Item]) -> None:
-    """Skip what reads the sources of our packages where only their wheels are (`make test-wheels`)."""
+    """Begin the longest files first, so that no worker is left alone with one at the end.
+
+    Skip what reads the sources of our packages where only their wheels are (`make test-wheels`).
+    """
+    items.sort(key=lambda item: item.path.name not in LONGEST)
     if not (ROOT / "marconi_core").is_dir():
         for item in items:
             if item.get_closest_marker("sources"):
