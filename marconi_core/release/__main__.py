@@ -9,7 +9,8 @@ from marconi_core.errors import MarconiError
 from marconi_core.files import sha256_file
 from marconi_core.release.archive import archive
 from marconi_core.release.audit import audit
-from marconi_core.serving.build import OWN, build_own
+from marconi_core.serving.build import OWN
+from marconi_core.serving.wheels import build_project
 
 
 def main(arguments: Sequence[str] | None = None) -> int:
@@ -56,7 +57,7 @@ def _archive(options: argparse.Namespace) -> None:
 def _wheels(options: argparse.Namespace) -> None:
     options.output.mkdir(parents=True, exist_ok=True)
     for name, source in OWN.items():
-        build_own(name, Path(source), options.output)
+        build_project(name, Path(source), options.output)
     for path in sorted(options.output.glob("*.whl")):
         print(f"{sha256_file(path)}  {path}")
 

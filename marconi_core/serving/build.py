@@ -18,7 +18,7 @@ from typing import Any
 
 from marconi_core.files import sha256_file
 from marconi_core.serving import wheels
-from marconi_core.serving.bundle import TIME, Pin, pins
+from marconi_core.serving.bundle import Pin, pins
 from marconi_core.serving.errors import BuildError
 
 PATCHES = "sglang_patch"
@@ -82,7 +82,7 @@ def build(
         else:
             shutil.copyfile(wheel, built / wheel.name)
         for name, source in OWN.items():
-            build_own(name, checkout / source, built)
+            wheels.build_project(name, checkout / source, built)
         manifest["wheels"] = {
             path.name: {"version": wheels.metadata(path)["Version"], "sha256": sha256_file(path)}
             for path in sorted(built.glob("*.whl"))
@@ -183,26 +183,6 @@ def _patched(wheel: Path, pin: Pin, folder: Path, source: Path, built: Path) -> 
         "changed": {f: {"before": before.get(f), "after": after[f]} for f in sorted(changed)},
         "added": {f: after[f] for f in sorted(after.keys() - before.keys() - changed)},
     }
-
-
-def build_own(name: str, source: Path, built: Path) -> None:
-    """Write the wheel of one of our own packages.
-
-    Raises:
-        BuildError: hatchling's reason.
-    """
-    command = [sys.executable, "-m", "hatchling", "build", "--target", "wheel"]
-    command += ["--directory", str(built.resolve())]
-    environment = {**os.environ, "SOURCE_DATE_EPOCH": str(TIME)}
-    outcome = subprocess.run(
-        command, cwd=source, env=environment, capture_output=True, text=True, check=False
-    )
-    if outcome.returncode:
-        reason = (outcome.stderr.strip() or "hatchling gave no reason").splitlines()[-1]
-        raise BuildError(
-            f"{name}: hatchling could not build the wheel ({reason}); it must be installed where "
-            "this runs, as `make` does it"
-        )
 
 
 def _check_replaceable(out: Path) -> None:

@@ -25,6 +25,7 @@ from typing import Any, NamedTuple
 from marconi_core.assets import resource
 from marconi_core.files import atomic_path, sha256_file
 from marconi_core.serving.errors import BundleError
+from marconi_core.serving.wheels import TIME, build_project
 
 logger = logging.getLogger(__name__)
 
@@ -32,7 +33,6 @@ MANIFEST = "bundle.json"
 SITE_ARCHIVE = "site.tar.xz"
 KERNEL_ARCHIVE = "kernels.tar.xz"
 MARKER = ".marconi-bundle"  # in an unpacked folder: digest of the archive it came from
-TIME = 1_767_225_600  # of every packed file: 2026-01-01, older than any compiled kernel
 
 PIN = re.compile(r"^(?P<name>[\w.-]+)==(?P<version>\S+)\s+--hash=sha256:(?P<sha256>[0-9a-f]{64})$")
 # manylinux tags that wheels use; pip takes only tags that are spelled out
@@ -228,13 +228,7 @@ def _built(project: Path, folder: Path) -> Path:
     """Return the wheel of a project, built into a folder."""
     if not (project / "pyproject.toml").is_file():
         raise BundleError(f"{project} has no pyproject.toml; name the folder of the plug-in")
-    command = [sys.executable, "-m", "pip", "wheel", "--no-deps", "--quiet"]
-    done = subprocess.run(
-        [*command, "--wheel-dir", str(folder), str(project.resolve())],
-        stdout=subprocess.PIPE, stderr=subprocess.STDOUT, text=True,
-    )  # fmt: skip
-    if done.returncode != 0:
-        raise BundleError(f"{project} cannot be built:\n{done.stdout.strip()}")
+    build_project(project.name, project, folder)
     return next(folder.glob("*.whl"))
 
 

@@ -116,7 +116,7 @@ def test_fig8_table_and_labels(runs: pd.DataFrame, requests: pd.DataFrame) -> No
 def test_fig9_has_one_row_per_configuration_policy_and_latency(requests: pd.DataFrame) -> None:
     rows = fig9.table(requests, OWN, {"sharegpt": "73.2"}, LATENCIES)
     assert rows.groupby("latency", sort=False).size().tolist() == [12, 12]
-    assert rows["relative_percent"].between(0, 100).all()
+    assert rows["relative_percent"].between(0, 100 + 1e-9).all()
     # the paper's number is about the paper's latencies
     assert list(rows.groupby("latency", sort=False)["paper_reduction_percent"].first()) == [
         "73.2",
