@@ -9,7 +9,7 @@ from pathlib import Path
 from tests.faults.pipeline import Output, Pipeline
 
 KINDS = ("snakemake", "rule", "worker")
-KILLS_EACH = 4
+KILLS_EACH = 2
 """So often is one pipeline killed before it may finish; then the next one begins."""
 
 
@@ -101,7 +101,7 @@ def _disturb(
     complete: Mapping[Path, Output] = {}
     while True:
         run = pipeline.start()
-        kind, process = KINDS[(before + len(found)) % len(KINDS)], None
+        kind, process = rng.choice(KINDS), None
         if len(found) < min(KILLS_EACH, wanted - before):
             left = 1 - _jobs(complete) / undisturbed.jobs
             process = run.kill(kind, rng.uniform(0, left * undisturbed.seconds), rng.random())
