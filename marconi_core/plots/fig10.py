@@ -1,4 +1,7 @@
-"""Figure 10: Marconi against SGLang+ on one contended trace, by prompt length and by TTFT."""
+"""Figure 10: Marconi against SGLang+ on one contended trace, by prompt length and by TTFT.
+
+TTFT with the paper's latencies, and once more with those measured here.
+"""
 
 from collections.abc import Mapping, Sequence
 
@@ -15,7 +18,7 @@ from marconi_core.plots.style import (
     paper_style,
     two_lines,
 )
-from marconi_core.report.latency import ttft_ms
+from marconi_core.report.latency import PUBLISHED, Latency, measured
 from marconi_core.report.roles import Role
 
 BIN_TOKENS, LONGEST = 1_000, 32_000
@@ -28,12 +31,15 @@ def table(rows: pd.DataFrame, roles: Sequence[Role]) -> pd.DataFrame:
 
     Panel `a` has one row per bin of prompt lengths: Marconi's hit rate less SGLang+'s, mean over
     requests, in percentage points. Panel `b` has one row per policy and percent of requests: TTFT
-    in milliseconds.
+    in milliseconds; panel `c` the same with measured latencies.
     """
-    frames = []
+    frames, ours = [], measured()
     for role in roles:
         own = rows[rows["dataset"] == role.dataset]
-        for panel, found in (("a", _by_length(own)), ("b", _by_ttft(own))) if len(own) else ():
+        if own.empty:
+            continue
+        panels = {"a": _by_length(own), "b": _by_ttft(own, PUBLISHED), "c": _by_ttft(own, ours)}
+        for panel, found in panels.items():
             names = {"dataset": role.dataset, "label": role.label, "panel": panel}
             frames.append(pd.DataFrame(names, index=found.index).join(found))
     return pd.concat(frames, ignore_index=True)
@@ -47,13 +53,14 @@ def _by_length(rows: pd.DataFrame) -> pd.DataFrame:
     return gain[tokens < LONGEST].groupby(bins).agg(points="mean", requests="size").reset_index()
 
 
-def _by_ttft(rows: pd.DataFrame) -> pd.DataFrame:
-    times = rows.assign(ttft_ms=ttft_ms(rows["input_tokens"] - rows["skipped_tokens"]))
+def _by_ttft(rows: pd.DataFrame, latency: Latency) -> pd.DataFrame:
+    times = rows.assign(ttft_ms=latency.ms(rows["input_tokens"], rows["skipped_tokens"]))
     shares = np.arange(101)
     return pd.concat(
         [
             pd.DataFrame(
                 {
+                    "latency": latency.label,
                     "policy": policy,
                     "percent_of_requests": shares,
                     "ttft_ms": np.percentile(
@@ -68,18 +75,20 @@ def _by_ttft(rows: pd.DataFrame) -> pd.DataFrame:
 
 
 def draw(rows: pd.DataFrame, paper: Mapping[str, str]) -> Figure:
-    """Draw two panels per data set from the rows of `table`, one above the other."""
+    """Draw three panels per data set from the rows of `table`, one above the other."""
     names = rows["dataset"].unique()
     with paper_style():
-        figure = Figure(figsize=(0.6 + 3.2 * len(names), 4.6), layout="constrained")
-        grid = figure.subplots(2, len(names), squeeze=False)
-        for (above, below), name in zip(grid.T, names, strict=True):
+        figure = Figure(figsize=(0.6 + 3.2 * len(names), 6.8), layout="constrained")
+        grid = figure.subplots(3, len(names), squeeze=False)
+        for (above, published, ours), name in zip(grid.T, names, strict=True):
             own = rows[rows["dataset"] == name]
             above.set_title(two_lines(own["label"].iloc[0]))
             _draw_lengths(above, own[own["panel"] == "a"])
-            _draw_ttft(below, own[own["panel"] == "b"], paper)
+            _draw_ttft(published, own[own["panel"] == "b"], paper)
+            _draw_ttft(ours, own[own["panel"] == "c"], {})
         grid[0, 0].set_ylabel("hit rate, Marconi less\nSGLang+ (% points)")
-        grid[1, 0].set_ylabel("requests (%)")
+        for axes in grid[1:, 0]:
+            axes.set_ylabel("requests (%)")
     return figure
 
 
@@ -101,15 +110,15 @@ def _draw_ttft(axes: Axes, rows: pd.DataFrame, paper: Mapping[str, str]) -> None
             color=POLICY_COLORS[policy], linestyle=POLICY_LINES[policy],
         )  # fmt: skip
     times = rows.pivot(index="percent_of_requests", columns="policy", values="ttft_ms")
-    lines = ["below SGLang+ (paper):"]
+    lines = ["below SGLang+ (paper):" if paper else "below SGLang+:"]
     for percentile in PERCENTILES:
         before, after = (float(times[policy][percentile]) for policy in POLICIES)
-        printed = paper[f"fig10-p{percentile}"]
-        lines.append(f"P{percentile}: {100 * (before - after) / before:.1f} % ({printed} %)")
+        printed = f" ({paper[f'fig10-p{percentile}']} %)" if paper else ""
+        lines.append(f"P{percentile}: {100 * (before - after) / before:.1f} %{printed}")
     axes.text(
         0.98, 0.04, "\n".join(lines), transform=axes.transAxes, ha="right", va="bottom", fontsize=7
     )
     axes.set_ylim(0, 101)
     axes.set_xlim(0)
-    axes.set_xlabel("TTFT (ms)")
+    axes.set_xlabel(f"TTFT (ms), {rows['latency'].iloc[0]}")
     axes.legend(loc="center right")

@@ -127,6 +127,7 @@ def test_fig10_bins_add_up(rows: dict[str, pd.DataFrame]) -> None:
     bins = table[table["panel"] == "a"]
     mean = (bins["points"] * bins["requests"]).sum() / bins["requests"].sum()
     assert mean == pytest.approx(gains[tokens < 32_000].mean())
+    assert table.groupby("panel")["latency"].nunique().to_dict() == {"a": 0, "b": 1, "c": 1}
 
 
 def test_ablation_is_relative_to_the_papers_code(rows: dict[str, pd.DataFrame]) -> None:

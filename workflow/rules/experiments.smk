@@ -81,6 +81,7 @@ use rule fig3a as fig6 with:
 use rule fig3a as fig10 with:
     input:
         rows=rows_of("fig10"),
+        recordings=recorded_inputs("ttft"),
     output:
         svg=report(
             "<results>/figures/fig10.svg",
