@@ -48,7 +48,7 @@ class Kill:
         jobs: of the whole pipeline.
         complete: jobs complete when the killed run was over.
         intact: every complete file has the bytes of the undisturbed run.
-        nonzero_exit: Snakemake told its caller that it has failed.
+        nonzero_exit: Snakemake told its caller that it has failed; it tries fetching once more first.
         recomputed: complete jobs whose files the next run touched all the same.
         identical: in the end all results are, byte for byte, those of the undisturbed run, with
             nothing beside them, and one more run has nothing to do.

@@ -71,7 +71,8 @@ def test_nothing_is_lost_by_kills(workload: tuple[str, Make], undisturbed: Undis
     found = kills(lambda number: make(f"killed-{number}"), undisturbed, SEED, KILLS)
     rows = pd.DataFrame(map(asdict, found))
     record.write(rows, REPOSITORY / "results/faults", name, SEED, undisturbed.seconds)
-    assert rows["identical"].all() and rows["intact"].all() and rows["nonzero_exit"].all()
+    assert rows["identical"].all() and rows["intact"].all()
+    assert (rows["nonzero_exit"] | (rows["process"] == "fetch")).all()  # which is tried again
     assert not rows["recomputed"].any()
 
 

@@ -53,6 +53,6 @@ def draw(rows: pd.DataFrame) -> Figure:
         axes.set_yticks(rows.index, moments)
         axes.invert_yaxis()
         axes.set_xlim(0, rows["jobs"].max())
-        axes.set_xlabel("jobs of the pipeline when the process was killed")
+        axes.set_xlabel("jobs of the pipeline, when the killed run was over")
         figure.legend(*axes.get_legend_handles_labels(), loc="outside upper center", ncols=3)
         return figure
