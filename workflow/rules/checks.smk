@@ -9,9 +9,9 @@ rule smoke:
     log:
         "<logs>/smoke.log",
     localrule: True
-    threads: 4
     conda:
         "../envs/core.yaml"
+    threads: 4
     params:
         python=sys.executable,
         code=code_digest("."),
