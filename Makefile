@@ -42,7 +42,7 @@ report: $(INSTALLED) ## write results/report.html from the results that are ther
 	$(BIN)/snakemake $(STUDY) --report $(RESULTS)/report.html
 
 test: $(INSTALLED) ## run all tests
-	$(BIN)/python -m pytest -n auto --maxprocesses 4 --dist loadfile
+	$(BIN)/python -m pytest -n auto --maxprocesses 4 --dist loadfile --no-loadscope-reorder
 
 test-faults: $(INSTALLED) ## kill the workflow at 20 random moments, fill its disk, run it twice at once: many minutes
 	$(BIN)/python -m pytest tests/faults/kills.py tests/faults/pipelines.py
@@ -57,7 +57,7 @@ test-wheels: $(INSTALLED) ## build our wheels, run all tests on them in an envir
 	$(WHEEL_VENV)/bin/python -m pip install --quiet --no-index --no-deps $(WHEEL_VENV)/dist/*.whl
 	tar -cf - $(foreach path,.git .venv* .tools .snakemake *_cache wheels dist results marconi_core sglang_patch/marconi_sglang,\
 	    --exclude='./$(path)') . | tar -xf - -C $(WHEEL_VENV)/tree
-	cd $(WHEEL_VENV)/tree && ../bin/python -m pytest -n auto --maxprocesses 4 --dist loadfile
+	cd $(WHEEL_VENV)/tree && ../bin/python -m pytest -n auto --maxprocesses 4 --dist loadfile --no-loadscope-reorder
 
 include sglang_patch/Makefile.inc
 
