@@ -112,13 +112,16 @@ def _load(path: Path) -> Trace:
 
 
 def _describe(options: argparse.Namespace) -> None:
-    from marconi_core.traces.describe import describe, plot
+    from marconi_core.traces.describe import describe
 
     trace = _load(options.trace)
     found = describe(trace)
     print(json.dumps(found.to_dict()) if options.json else found.to_text())
     if options.plot:
-        plot(trace, options.plot, title=options.trace.name)
+        from marconi_core.plots.style import save
+        from marconi_core.plots.trace import draw
+
+        save(draw(trace, options.trace.name), options.plot)
 
 
 def _compile(options: argparse.Namespace) -> None:

@@ -9,7 +9,7 @@ import pandas as pd
 
 from marconi_core.models import MODELS, flops
 from marconi_core.models.paper import TRANSFORMER_7B, blockwise_bytes
-from marconi_core.report.latency import ttft_ms
+from marconi_core.report.latency import PUBLISHED
 from marconi_core.report.metrics import (
     PAPER_DECIMALS,
     VANILLA,
@@ -147,7 +147,7 @@ def _flops_gain(rows: pd.DataFrame, at: str) -> float:
 
 
 def _ttft_percentiles(rows: pd.DataFrame, at: str) -> tuple[float, float]:
-    times = rows.assign(ttft=ttft_ms(rows["input_tokens"] - rows["skipped_tokens"]))
+    times = rows.assign(ttft=PUBLISHED.ms(rows["input_tokens"], rows["skipped_tokens"]))
     found = times.groupby("policy")["ttft"].quantile(float(at) / 100)
     return float(found["sglang_plus"]), float(found["marconi"])
 

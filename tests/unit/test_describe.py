@@ -8,7 +8,9 @@ import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
-from marconi_core.traces.describe import describe, plot, shared_prefixes
+from marconi_core.plots.style import save
+from marconi_core.plots.trace import draw
+from marconi_core.traces.describe import describe, shared_prefixes
 from marconi_core.traces.trace import Request, Trace
 
 TOKENS = st.lists(st.integers(1, 2), max_size=6)
@@ -84,7 +86,7 @@ def test_plot_gives_the_same_bytes_each_time(trace, tmp_path, suffix):
     digests = set()
     for name in ("first", "second"):
         path = tmp_path / f"{name}{suffix}"
-        plot(trace, path, title="a trace")
+        save(draw(trace, "a trace"), path)
         digests.add(hashlib.sha256(path.read_bytes()).hexdigest())
     assert len(digests) == 1
     assert len(list(tmp_path.iterdir())) == 2

@@ -116,6 +116,7 @@ rule describe_trace:
             "traces/tree",
             "plots/style",
             "plots/panels",
+            "plots/trace",
         ),
     message:
         "Describing {wildcards.trace}."

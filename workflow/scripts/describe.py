@@ -2,9 +2,11 @@
 
 from marconi_core.config import load_config
 from marconi_core.files import write_text
+from marconi_core.plots.style import save
+from marconi_core.plots.trace import draw
 from marconi_core.rules.log import rule_log
 from marconi_core.rules.study import load_trace
-from marconi_core.traces.describe import describe, plot
+from marconi_core.traces.describe import describe
 
 
 def main(snakemake):
@@ -12,7 +14,7 @@ def main(snakemake):
         config = load_config(snakemake.config)
         trace = load_trace(config, snakemake.wildcards.trace, snakemake.input.compiled)
         write_text(snakemake.output.table, describe(trace).to_text() + "\n")
-        plot(trace, snakemake.output.figure, title=snakemake.wildcards.trace)
+        save(draw(trace, snakemake.wildcards.trace), snakemake.output.figure)
 
 
 if "snakemake" in globals():
