@@ -49,8 +49,8 @@ class ReplayOptions(BaseModel):
     )
     warmup: NonNegativeInt = Field(
         0,
-        description="requests, from the trace's start, that are replayed before and not recorded, so "
-        "that kernels are compiled; the cache is emptied afterwards",
+        description="requests, from the trace's start, that a server replays once before and that are "
+        "not recorded, so that kernels are compiled; the cache is emptied afterwards",
     )
     timeout_s: PositiveFloat = Field(
         600.0, description="longest silence of the server in a request"

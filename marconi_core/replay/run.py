@@ -52,12 +52,20 @@ def replay(
         raise ReplayError(
             f"request {silent[0]} of the trace has no output tokens; a server generates at least one"
         )
-    if options.warmup:
-        logger.info("warming up: %d requests", min(options.warmup, len(trace)))
-        asyncio.run(_Replay(trace, client.url, options, min(options.warmup, len(trace))).run())
     client.flush()
     requests = min(options.requests or len(trace), len(trace))
     return asyncio.run(_Replay(trace, client.url, options, requests, on_row).run())
+
+
+def warm_up(trace: Trace, client: Client, options: ReplayOptions) -> None:
+    """Replay the first `options.warmup` requests of a trace and keep nothing of it.
+
+    Raises:
+        ServingError: a request failed.
+    """
+    if requests := min(options.warmup, len(trace)):
+        logger.info("warming up: %d requests", requests)
+        replay(trace, client, options.model_copy(update={"requests": requests}))
 
 
 class _Replay:

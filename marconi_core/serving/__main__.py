@@ -270,6 +270,7 @@ def _parity(options: argparse.Namespace) -> int:
 def _replay(options: argparse.Namespace) -> None:
     from marconi_core.replay.options import ReplayOptions
     from marconi_core.replay.recording import is_complete, outputs, record_replay, replayed
+    from marconi_core.replay.run import warm_up
     from marconi_core.replay.summary import render, summarize
     from marconi_core.serving.provenance import provenance
     from marconi_core.traces.trace import Trace
@@ -287,17 +288,19 @@ def _replay(options: argparse.Namespace) -> None:
     if not pending:
         print("replayed already")
         return
-    # an alpha once tuned outlives an emptied cache
-    for group in [[one] for one in pending] if spec.tuned else [pending]:
-        runtime, starting = _running(options, how.server_fields)
-        with starting as server:
-            described = provenance(server, runtime)
-            for trace, output in group:
-                rows = record_replay(
-                    trace, server.client, how, output, described,
-                    after=lambda: {"marconi": server.client.info().settings.get("marconi")},
-                )  # fmt: skip
-                print(f"{output}: {spec.label}\n{render(summarize(rows))}", flush=True)
+    runtime, starting = _running(options, how.server_fields)
+    with starting as server:
+        described = provenance(server, runtime)
+        warm = None
+        for trace, output in pending:
+            if trace is not warm:
+                warm_up(trace, server.client, how)
+                warm = trace
+            rows = record_replay(
+                trace, server.client, how, output, described,
+                after=lambda: {"marconi": server.client.info().settings.get("marconi")},
+            )  # fmt: skip
+            print(f"{output}: {spec.label}\n{render(summarize(rows))}", flush=True)
 
 
 def _bench(options: argparse.Namespace) -> None:

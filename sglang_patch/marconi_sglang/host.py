@@ -75,6 +75,7 @@ class PolicyHost:
         self._nodes: dict[int, Any] = {}
         if self.two_pool is not None:
             self.two_pool.reset()
+            self.two_pool.configure(self.settings.eviction)  # an alpha that was tuned goes, too
         if self.tuner is not None:
             self.tuner.flushed()
         super().reset()  # type: ignore[misc]

@@ -49,6 +49,7 @@ class TunerProcess:
         self._outbox: queue.Queue[Any] = queue.Queue(MOST_WAITING)
         self._answers: queue.SimpleQueue[dict[str, Any]] = queue.SimpleQueue()
         self._process: subprocess.Popen[bytes] | None = None
+        self._flushes = 0
 
     @property
     def pid(self) -> int | None:
@@ -67,8 +68,9 @@ class TunerProcess:
         self._send((np.array(prompt, np.int64), np.array(output, np.int64), hit, alpha))
 
     def flushed(self) -> None:
-        """Report that the cache was emptied."""
+        """Report that the cache was emptied; answers that are still about the old one are dropped."""
         if self._process is not None:
+            self._flushes += 1
             self._send(None)
 
     def poll(self) -> float | None:
@@ -76,6 +78,8 @@ class TunerProcess:
         alpha = None
         while not self._answers.empty():
             answer = self._answers.get()
+            if answer["flushes"] < self._flushes:
+                continue
             self.history = [*self.history[1 - MOST_REMEMBERED :], answer]
             alpha = float(answer["alpha"])
         return alpha

@@ -17,6 +17,7 @@ from marconi_sglang.errors import HookError, UnsupportedSetting
 from marconi_sglang.model import slot_bytes, token_bytes
 from marconi_sglang.settings import MarconiSettings
 from sglang.srt.managers import schedule_batch
+from sglang.srt.mem_cache.kv_cache_configurator import KVCacheConfigurator
 from sglang.srt.mem_cache.registry import create_tree_cache
 from sglang.srt.plugins.hook_registry import HookRegistry
 from sglang.srt.sampling.sampling_params import SamplingParams
@@ -25,6 +26,7 @@ from sglang.srt.server_args import ServerArgs
 from marconi_core.assets import resource
 from marconi_core.errors import MarconiError, ModelError
 from marconi_core.models import load_hybrid_model
+from marconi_core.serving.simulated.flags import command_line, running_requests
 from tests.patch.cpu_server import CpuServer, Setup, cache_params
 from tests.patch.workloads import SETTINGS, server
 
@@ -248,6 +250,25 @@ def test_layers_are_not_asked_for_tracked_states(
     batch.prepare_for_extend()
     for field in ("mamba_track_mask", "mamba_track_indices", "mamba_track_seqlens"):
         assert (getattr(batch, field) is not None) == tracks
+
+
+@pytest.mark.parametrize(
+    ("options", "slots"),
+    [
+        ("", 5),
+        ("--enable-marconi", 3),
+        ("--enable-marconi --mamba-radix-cache-strategy no_buffer --disable-overlap-schedule", 3),
+        ("--disable-radix-cache", 1),
+    ],
+)
+def test_slots_for_track_buffers_are_left_to_other_requests(options: str, slots: int) -> None:
+    """SGLang's own code counts; the simulator counts the same."""
+    arguments = parse("--mamba-radix-cache-strategy", "extra_buffer", *options.split())
+    configurator = object.__new__(KVCacheConfigurator)
+    configurator.server_args = arguments
+    assert configurator._calculate_mamba_ratio() == slots
+    simulated, _ = command_line().parse_known_args(["--model-path", "none", *options.split()])
+    assert running_requests(simulated, 60) == 60 // slots
 
 
 def test_sizes_are_those_of_the_pools(model: Path) -> None:

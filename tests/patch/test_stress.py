@@ -1,5 +1,6 @@
 """Many requests in flight under pressure of both pools: no wrong state or KV, nothing leaked."""
 
+from dataclasses import replace
 from typing import Any
 
 import pytest
@@ -7,6 +8,7 @@ from marconi_sglang.cache import run_now
 from marconi_sglang.components import BranchPointAdmission, ExactAdmission
 from marconi_sglang.settings import MarconiSettings
 
+from marconi_core.policies.two_pool import HEADROOM
 from tests.patch.cpu_server import Setup, WrongMemoryError
 from tests.patch.workloads import SETTINGS, server
 from tests.sglang_cpu.workloads import run_load
@@ -38,6 +40,17 @@ def test_marconi(name: str, strategy: str, chunk: int | None, running: int) -> N
     assert statistics.requests == len(done.hits)
     assert statistics.hit_tokens == sum(done.hits.values())
     assert statistics.branch_states > 0
+
+
+@pytest.mark.parametrize("running", [1, 2, 4, 8, 16])
+@pytest.mark.parametrize("strategy", STRATEGIES)
+@pytest.mark.parametrize("name", ["admission only", "alpha 1"])
+def test_three_slots_a_request_are_enough(name: str, strategy: str, running: int) -> None:
+    """So many there are, at least, for each request that the server lets run (`most_running`)."""
+    setup = replace(setup_for(strategy, running, 32), states=HEADROOM * running)
+    for seed in range(3):
+        load = run_load(server(setup, SETTINGS[name]), seed, retract=0.02, abort=0.02)
+        assert len(load.hits) > 120
 
 
 @pytest.mark.parametrize("running", [1, 2, 4, 8])

@@ -8,4 +8,5 @@ from tests.sglang_cpu.tuning import (  # noqa: F401 - collected here
     test_alpha_becomes_what_the_simulator_says,
     test_flushing_starts_the_tuner_over,
     test_serving_goes_on_when_the_process_dies,
+    test_what_was_tuned_for_a_cache_that_is_flushed_is_not_taken,
 )

@@ -10,6 +10,7 @@ import signal
 import sys
 import time
 from collections.abc import Callable
+from dataclasses import replace
 
 import pytest
 from marconi_sglang.settings import MarconiSettings
@@ -126,12 +127,25 @@ def test_flushing_starts_the_tuner_over(start: Start) -> None:
     for request in requests:
         load.serve(*request)
     wait_for(lambda: answers(load) > 0)
+    first = load.cache.marconi_state()["alpha"]
+    load.cache.two_pool.configure(replace(load.cache.two_pool.settings, alpha=1.5))
     load.flush()
+    assert load.cache.two_pool.settings == load.cache.settings.eviction and first == 0
     for request in requests:
         load.serve(*request)
     wait_for(lambda: answers(load) > 1)
     first, second = load.cache.tuner.history[:2]
     assert first["request"] == second["request"]
+
+
+def test_what_was_tuned_for_a_cache_that_is_flushed_is_not_taken(start: Start) -> None:
+    tuner = start(TUNED, *POOLS).cache.tuner
+    tuner._process, tuner.status = object(), "running"  # one that answers late
+    tuner.flushed()
+    for flushes, alpha in ((0, 2.0), (1, 0.5), (0, 1.0)):
+        tuner._answers.put({"request": 1, "alpha": alpha, "scores": {}, "flushes": flushes})
+    assert tuner.poll() == 0.5 and [t["alpha"] for t in tuner.history] == [0.5]
+    tuner._process = None
 
 
 def test_a_given_alpha_is_not_tuned(start: Start) -> None:

@@ -24,7 +24,7 @@ from marconi_core.replay.recording import (
     replayed,
 )
 from marconi_core.replay.rows import ReplayRow, read_rows, write_rows
-from marconi_core.replay.run import replay
+from marconi_core.replay.run import replay, warm_up
 from marconi_core.replay.summary import render, summarize
 from marconi_core.serving.client import Client
 from marconi_core.serving.errors import ReplayError, ServingError
@@ -134,7 +134,8 @@ def test_the_cache_is_emptied_before_and_warmup_leaves_no_rows(
 ) -> None:
     seen: list[ReplayRow] = []
     cold = replay(trace, client, options(requests=6))
-    warm = replay(trace, client, options(requests=6, warmup=20), seen.append)
+    warm_up(trace, client, options(requests=6, warmup=20))
+    warm = replay(trace, client, options(requests=6), seen.append)
     assert [row.cached_tokens for row in warm] == [row.cached_tokens for row in cold]
     assert sorted(seen) == warm and len(warm) == 6
 

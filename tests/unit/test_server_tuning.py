@@ -179,19 +179,12 @@ def test_the_worker_answers_with_each_tuning(following: Callable[[], Following])
 
 
 @each_method
-def test_a_flush_starts_over_with_the_alpha_that_is_set(
-    following: Callable[[], Following],
-) -> None:
+def test_after_a_flush_it_is_as_at_the_start(following: Callable[[], Following]) -> None:
     requests = conversations(60)
     before = answers(following(), *requests)
-    again = OnlineTuner(following())
-    again.simulator.set_alpha(float(str(before[-1]["alpha"])))
-    for request in requests:
-        again.observe(*request)
-    after = answers(following(), *requests, None, *requests)[len(before) :]
-    assert [(a["request"], a["alpha"]) for a in after] == [
-        (tuning.request, tuning.alpha) for tuning in again.history
-    ]
+    both = answers(following(), *requests, None, *requests)
+    assert {answer["flushes"] for answer in before} == {0}
+    assert both == [*before, *({**answer, "flushes": 1} for answer in before)]
 
 
 @each_method

@@ -20,7 +20,8 @@ from marconi_core.serving.simulated.cache import FixedCache, NoCache, TunedCache
 from marconi_core.serving.simulated.engine import Engine, Limits, made_up
 from marconi_core.serving.simulated.faults import Fault, at
 from marconi_core.serving.simulated.latency import Latency
-from marconi_core.sim.server import PoolSizes, ServerPolicy
+from marconi_core.serving.simulated.flags import command_line, running_requests
+from marconi_core.sim.server import STOCK, PoolSizes, ServerPolicy
 from marconi_core.traces.trace import Request, Trace
 from tests.unit.simulated_server import serving
 
@@ -33,22 +34,22 @@ PROMPT = list(range(1000, 1600))
 
 
 @pytest.mark.parametrize(
-    ("strategy", "plugin", "hits"),
+    ("strategy", "policy", "hits"),
     [
         # the prompt's end; stock SGLang has it on its grid if there is overlap
-        ("no_buffer", None, [0, 600, 0]),
-        ("extra_buffer", None, [0, 512, 0]),
+        ("no_buffer", STOCK, [0, 600, 0]),
+        ("extra_buffer", STOCK, [0, 512, 0]),
         # the output's end, and the branch point at second sight
         ("no_buffer", ServerPolicy("branch_points", None), [0, 603, 0]),
         ("extra_buffer", ServerPolicy("branch_points", EvictionSettings("marconi")), [0, 604, 0]),
     ],
 )
 def test_hits_are_those_of_the_servers_simulator(
-    strategy: str, plugin: ServerPolicy | None, hits: list[int]
+    strategy: str, policy: ServerPolicy, hits: list[int]
 ) -> None:
-    cache = cache_for(POOLS, COSTS, strategy, 8192, plugin)  # type: ignore[arg-type]
+    cache = cache_for(POOLS, COSTS, strategy, 8192, policy)  # type: ignore[arg-type]
     output = [1, 2, 3, 4]
-    other_end = [*PROMPT, 9, 9] if plugin is None else [*PROMPT, *output, 9, 9]
+    other_end = [*PROMPT, 9, 9] if policy == STOCK else [*PROMPT, *output, 9, 9]
     prompts = [PROMPT, other_end, [5, *PROMPT]]
     assert [cache.hit(prompt, output) for prompt in prompts] == hits
     cache.flush()
@@ -203,6 +204,24 @@ def test_it_needs_no_gpu_and_agrees_with_the_simulator(
     assert main([*words, "alpha=0.5"]) == 0
     assert "32 requests, 0 differ" in capsys.readouterr().out
     assert any(int(line.split(",")[4]) for line in (tmp_path / "p.csv").read_text().split()[1:])
+
+
+@pytest.mark.parametrize(
+    ("flags", "most"),
+    [
+        # SGLang 0.5.16's own counts: three slots a request, two more for track buffers
+        ("", 50),
+        ("--mamba-radix-cache-strategy no_buffer", 84),
+        ("--enable-marconi", 84),
+        ("--enable-marconi --marconi-admission-only", 84),
+        ("--disable-radix-cache", 253),
+        ("--max-running-requests 16", 16),
+        ("--max-running-requests 60", 50),
+    ],
+)
+def test_as_many_requests_run_as_the_states_allow(flags: str, most: int) -> None:
+    options = command_line().parse_args(["--model-path", "none", *flags.split()])
+    assert running_requests(options, options.max_mamba_cache_size) == most
 
 
 def test_bad_flags_end_it_with_one_message(

@@ -15,7 +15,7 @@ from marconi_core.serving.memory import GIB
 from marconi_core.serving.simulated.app import SimulatedServer
 from marconi_core.serving.simulated.engine import Engine, Limits
 from marconi_core.serving.simulated.faults import Fault
-from marconi_core.serving.simulated.flags import command_line, prefix_cache
+from marconi_core.serving.simulated.flags import command_line, prefix_cache, running_requests
 from marconi_core.serving.simulated.latency import Latency
 from marconi_core.sim.server import PoolSizes
 
@@ -48,12 +48,12 @@ def _server(options: argparse.Namespace) -> SimulatedServer:
         "no_cache" if options.disable_radix_cache else options.mamba_radix_cache_strategy,
         options.simulated_speed,
     )
-    limits = Limits(options.context_length, options.max_running_requests)
+    limits = Limits(options.context_length, running_requests(options, sizes.states))
     _print_pools(options, model, sizes)
     return SimulatedServer(
         Engine(prefix_cache(options, model, sizes), latency, limits),
         options.served_model_name,
-        _info(options, model, sizes),
+        _info(options, model, sizes, limits),
         forcing=options.enable_custom_logit_processor,
         faults=[Fault.of(text) for text in options.simulated_fault],
     )
@@ -82,7 +82,9 @@ def _print_pools(options: argparse.Namespace, model: HybridModel, sizes: PoolSiz
     )
 
 
-def _info(options: argparse.Namespace, model: HybridModel, sizes: PoolSizes) -> dict[str, Any]:
+def _info(
+    options: argparse.Namespace, model: HybridModel, sizes: PoolSizes, limits: Limits
+) -> dict[str, Any]:
     memory = {
         "weight": 0.0,
         "kvcache": round(model.kv_bytes_per_token * sizes.kv_tokens / GIB, 2),
@@ -91,7 +93,7 @@ def _info(options: argparse.Namespace, model: HybridModel, sizes: PoolSizes) -> 
     }
     state = {
         "memory_usage": memory,
-        "effective_max_running_requests_per_dp": options.max_running_requests,
+        "effective_max_running_requests_per_dp": limits.running_requests,
     }
     settings = {key: value for key, value in vars(options).items() if key != "model_path"}
     return {"version": SGLANG, "simulated": True, **settings, "internal_states": [state]}

@@ -73,19 +73,19 @@ def cache_for(
     costs: CostModel,
     strategy: Strategy,
     chunk: int | None,
-    plugin: ServerPolicy | None = None,
+    policy: ServerPolicy = STOCK,
     tuned: bool = False,
 ) -> Cache:
     """Return the prefix cache of a server.
 
     Args:
         strategy, chunk: see `server_simulator`.
-        plugin: what the plug-in does; None for stock SGLang.
+        policy: `STOCK`, or what the plug-in does.
         tuned: whether alpha is tuned online.
 
     Raises:
         PolicyError: the pools are too small for this server.
     """
-    if plugin is not None and tuned:
-        return TunedCache(Following(sizes, plugin, costs, chunk, strategy=strategy))
-    return FixedCache(server_simulator(strategy, sizes, plugin or STOCK, costs, chunk))
+    if tuned:
+        return TunedCache(Following(sizes, policy, costs, chunk, strategy=strategy))
+    return FixedCache(server_simulator(strategy, sizes, policy, costs, chunk))

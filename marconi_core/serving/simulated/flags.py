@@ -9,10 +9,10 @@ from marconi_core.models.cost import CostModel
 from marconi_core.policies.two_pool import EvictionSettings, Objective
 from marconi_core.serving.simulated.cache import Cache, NoCache, cache_for
 from marconi_core.serving.spec import STRATEGIES, ServerSpec
-from marconi_core.sim.server import PoolSizes, ServerPolicy
+from marconi_core.sim.server import STOCK, PoolSizes, ServerPolicy, most_running
 
 # what SGLang takes by default with Nemotron-H 8B on an H100 (resources/recorded)
-H100_STATES, H100_KV_TOKENS, H100_RUNNING_REQUESTS = 253, 1_758_519, 50
+H100_STATES, H100_KV_TOKENS = 253, 1_758_519
 
 
 def command_line() -> argparse.ArgumentParser:
@@ -28,7 +28,7 @@ def command_line() -> argparse.ArgumentParser:
     parser.add_argument("--context-length", type=int, default=33_000)
     parser.add_argument("--max-mamba-cache-size", type=int, default=H100_STATES)
     parser.add_argument("--max-total-tokens", type=int, default=H100_KV_TOKENS)
-    parser.add_argument("--max-running-requests", type=int, default=H100_RUNNING_REQUESTS)
+    parser.add_argument("--max-running-requests", type=int)
     parser.add_argument("--chunked-prefill-size", type=int, default=8192)
     parser.add_argument("--mamba-ssm-dtype")
     parser.add_argument("--disable-radix-cache", action="store_true")
@@ -53,19 +53,33 @@ def prefix_cache(options: argparse.Namespace, model: CostModel, sizes: PoolSizes
     """Return the prefix cache of a server that is started with these options."""
     if options.disable_radix_cache:
         return NoCache()
-    strategy = options.mamba_radix_cache_strategy
+    strategy, policy = options.mamba_radix_cache_strategy, server_policy(options)
     chunk = None if options.chunked_prefill_size == -1 else options.chunked_prefill_size
+    tunable = policy.eviction is not None and policy.eviction.objective != "lru"
+    tuned = tunable and options.marconi_eff_weight is None
+    return cache_for(sizes, model, strategy, chunk, policy, tuned)
+
+
+def server_policy(options: argparse.Namespace) -> ServerPolicy:
+    """Return what a server that is started with these options does."""
     if not options.enable_marconi:
-        return cache_for(sizes, model, strategy, chunk)
+        return STOCK
     alpha, objective = options.marconi_eff_weight, options.marconi_eviction_policy
     eviction = EvictionSettings(objective, alpha or 0.0, options.marconi_lambda)
-    plugin = ServerPolicy(
+    return ServerPolicy(
         "by_pressure",
         None if options.marconi_admission_only else eviction,
-        probation=options.max_running_requests > 1,
+        probation=options.max_running_requests != 1,
     )
-    tuned = alpha is None and plugin.eviction is not None and objective != "lru"
-    return cache_for(sizes, model, strategy, chunk, plugin, tuned)
+
+
+def running_requests(options: argparse.Namespace, states: int) -> int:
+    """Return how many requests run at a time on a server that is started with these options."""
+    if options.disable_radix_cache:
+        most = states
+    else:
+        most = most_running(options.mamba_radix_cache_strategy, states, server_policy(options))
+    return min(most, options.max_running_requests or most)
 
 
 def cache_of(spec: ServerSpec, sizes: PoolSizes) -> Cache:

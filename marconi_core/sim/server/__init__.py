@@ -14,7 +14,7 @@ from marconi_core.sim.server.overlap import (
     TrackingServerSimulator,
 )
 from marconi_core.sim.server.policy import ADMISSION_ONLY, STOCK, ServerPolicy, marconi
-from marconi_core.sim.server.strategy import Strategy, server_simulator
+from marconi_core.sim.server.strategy import Strategy, most_running, server_simulator
 
 __all__ = [
     "ADMISSION_ONLY",
@@ -29,5 +29,6 @@ __all__ = [
     "TrackGrid",
     "TrackingServerSimulator",
     "marconi",
+    "most_running",
     "server_simulator",
 ]

@@ -88,12 +88,13 @@ class ServerSimulator:
         served: requests served so far.
         first_eviction: requests seen at the first eviction, that one included; 0 for never.
         reserved_tokens: KV tokens that the scheduler leaves out when it looks if a request fits.
-        fewest_states: slots without which the server does not start.
+        states_per_request: slots in the pool for each request that may run at a time; a server with
+            fewer than that does not start.
         slots_per_request: state slots that a running request holds.
     """
 
     reserved_tokens: ClassVar[int] = 2
-    fewest_states: ClassVar[int] = HEADROOM
+    states_per_request: ClassVar[int] = HEADROOM
     slots_per_request: ClassVar[int] = 1
 
     def __init__(
@@ -116,9 +117,9 @@ class ServerSimulator:
             raise PolicyError("Marconi's eviction needs the model's costs")
         if chunk is not None and chunk < 1:
             raise PolicyError(f"a prefill chunk of {chunk} tokens is impossible")
-        if sizes.states < self.fewest_states:
+        if sizes.states < self.states_per_request:
             raise PolicyError(
-                f"this server needs at least {self.fewest_states} state slots, not {sizes.states}"
+                f"this server needs at least {self.states_per_request} state slots, not {sizes.states}"
             )
         self.sizes, self.policy, self._costs, self._chunk = sizes, policy, costs, chunk
         self.served = self.first_eviction = 0

@@ -16,6 +16,7 @@ import numpy as np
 
 from marconi_core.errors import PolicyError
 from marconi_core.models.cost import CostModel
+from marconi_core.policies.two_pool import HEADROOM
 from marconi_core.sim.server.engine import PoolSizes, Running, ServerSimulator
 from marconi_core.sim.server.policy import STOCK, ServerPolicy
 from marconi_core.sim.server.tree import Match, Tokens
@@ -23,9 +24,6 @@ from marconi_core.sim.server.tree import Match, Tokens
 
 class OverlapServerSimulator(ServerSimulator):
     """The server with the plug-in: states at exact positions, one slot for a running request."""
-
-    fewest_states: ClassVar[int] = 5
-    """SGLang counts on so many for each running request, and refuses to start with fewer."""
 
     def _launched(self, request: Running, start: int, end: int) -> None:
         if end < len(request.prompt):
@@ -89,6 +87,7 @@ class TrackingServerSimulator(OverlapServerSimulator):
     """
 
     slots_per_request: ClassVar[int] = 3
+    states_per_request: ClassVar[int] = HEADROOM + 2  # two track buffers
 
     def __init__(
         self,

@@ -34,14 +34,28 @@ def server_simulator(
     Raises:
         PolicyError: an unknown strategy; or as `ServerSimulator`.
     """
+    simulator = _simulator(strategy, policy)
+    if issubclass(simulator, TrackingServerSimulator):
+        return simulator(sizes, policy, costs, chunk, grid)
+    return simulator(sizes, policy, costs, chunk)
+
+
+def most_running(strategy: Strategy, states: int, policy: ServerPolicy = STOCK) -> int:
+    """Return how many requests a server lets run at a time, for the size of its pool of states.
+
+    Raises:
+        PolicyError: an unknown strategy.
+    """
+    return states // _simulator(strategy, policy).states_per_request
+
+
+def _simulator(strategy: Strategy, policy: ServerPolicy) -> type[ServerSimulator]:
     if strategy == "no_buffer":
-        return ServerSimulator(sizes, policy, costs, chunk)
+        return ServerSimulator
     if strategy == "0.5.6.post2":
-        return LegacyServerSimulator(sizes, policy, costs, chunk)
+        return LegacyServerSimulator
     if strategy != "extra_buffer":
         raise PolicyError(
             f"unknown strategy '{strategy}'; choose one of: {', '.join(get_args(Strategy))}"
         )
-    if policy == STOCK:
-        return TrackingServerSimulator(sizes, policy, costs, chunk, grid)
-    return OverlapServerSimulator(sizes, policy, costs, chunk)
+    return TrackingServerSimulator if policy == STOCK else OverlapServerSimulator

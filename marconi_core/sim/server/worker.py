@@ -5,9 +5,9 @@
 Standard input carries frames (`write_frame`): first a `Following`; then a request for each that the
 server finished, or None when the server's cache was flushed. A request is a pair of int64 arrays,
 prompt and output, and behind it, if the server tells, the hit that it gave and its alpha at that time.
-Standard output carries JSON objects, one a line: for each tuning `request`, `alpha`, `scores`; for each
-hit that was told `shadow`, which compares all of them with the simulator's. The process ends with its
-input.
+Standard output carries JSON objects, one a line: for each tuning `request`, `alpha`, `scores`, and how many
+`flushes` came before; for each hit that was told `shadow`, which compares all of them with the
+simulator's. The process ends with its input.
 """
 
 import json
@@ -75,7 +75,7 @@ def read_frame(stream: IO[bytes]) -> Any:
 def follow(requests: IO[bytes], answers: IO[str]) -> None:
     """Follow a server until the stream of its requests ends."""
     following: Following = read_frame(requests)
-    tuner, shadow = OnlineTuner(following), Shadow()
+    tuner, shadow, flushes = OnlineTuner(following), Shadow(), 0
 
     def answer(content: dict[str, Any]) -> None:
         answers.write(json.dumps(content) + "\n")
@@ -87,9 +87,7 @@ def follow(requests: IO[bytes], answers: IO[str]) -> None:
         except EOFError:
             return
         if request is None:
-            alpha = tuner.alpha
-            tuner = OnlineTuner(following)
-            tuner.simulator.set_alpha(alpha)  # the server goes on with it
+            tuner, flushes = OnlineTuner(following), flushes + 1
             continue
         prompt, output, served, alpha = (*request, None, None)[:4]
         try:
@@ -101,7 +99,8 @@ def follow(requests: IO[bytes], answers: IO[str]) -> None:
             answer({"shadow": asdict(shadow)})
         for tuning in tuner.history:
             scores = {str(alpha): score for alpha, score in tuning.scores.items()}
-            answer({"request": tuning.request, "alpha": tuning.alpha, "scores": scores})
+            tuned = {"request": tuning.request, "alpha": tuning.alpha, "scores": scores}
+            answer({**tuned, "flushes": flushes})
         tuner.history.clear()  # so that memory stays bounded
 
 
