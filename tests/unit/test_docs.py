@@ -17,9 +17,8 @@ from marconi_core.serving import __main__ as serving
 ROOT = Path(__file__).parents[2]
 PAGES = sorted(
     path
-    for pattern in ("*.md", "docs/*.md", "*/**/README.md")
-    for path in ROOT.glob(pattern)
-    if not path.relative_to(ROOT).parts[0].startswith((".", "results"))
+    for folder in (".", "docs", "benchmarks", "resources", "sglang_patch", "workflow")
+    for path in ROOT.joinpath(folder).glob("*.md" if folder == "." else "**/*.md")
 )
 BLOCK = re.compile(r"^ *```.*?^ *```$", re.MULTILINE | re.DOTALL)
 SPAN = re.compile(r"`([^`]+)`")
