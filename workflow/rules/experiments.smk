@@ -53,7 +53,7 @@ rule fig3a:
         runtime=2,
     params:
         roles=roles,
-        code=code_digest("plots", "report"),
+        code=code_digest(*FIGURE_CODE),
     message:
         "Drawing Figure 3a."
     script:

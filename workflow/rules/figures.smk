@@ -24,7 +24,7 @@ rule fig7:
         runtime=2,
     params:
         roles=roles,
-        code=code_digest("plots", "report"),
+        code=code_digest(*FIGURE_CODE),
     message:
         "Drawing Figure 7."
     script:
@@ -54,7 +54,7 @@ rule fig8:
         runtime=2,
     params:
         roles=roles,
-        code=code_digest("plots", "report"),
+        code=code_digest(*FIGURE_CODE),
     message:
         "Drawing Figure 8."
     script:
@@ -90,7 +90,7 @@ rule fig9_panel:
         roles=lambda wildcards: [
             asdict(role) for role in STUDY.roles([wildcards.dataset])
         ],
-        code=code_digest("plots", "report", "models/latency"),
+        code=code_digest(*FIGURE_CODE),
     message:
         "Drawing Figure 9 for {wildcards.dataset}."
     script:
@@ -134,7 +134,7 @@ rule policies:
         runtime=2,
     params:
         roles=roles,
-        code=code_digest("plots", "report", "policies"),
+        code=code_digest(*FIGURE_CODE),
     message:
         "Drawing every policy's mean token hit rate."
     script:
@@ -165,7 +165,7 @@ rule alpha:
         runtime=2,
     params:
         roles=roles,
-        code=code_digest("plots", "report"),
+        code=code_digest(*FIGURE_CODE),
     message:
         "Drawing the tuned alpha beside the best one."
     script:
@@ -199,7 +199,7 @@ rule claims:
     params:
         roles=roles,
         left_out=left_out,
-        code=code_digest("report", "models", "replay"),
+        code=code_digest("report", "models", "policies", "replay"),
     message:
         "Judging the paper's claims."
     script:
