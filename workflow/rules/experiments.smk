@@ -57,7 +57,7 @@ rule fig3a:
     message:
         "Drawing Figure 3a."
     script:
-        "../scripts/experiment_figure.py"
+        "../scripts/figure.py"
 
 
 use rule fig3a as fig6 with:
