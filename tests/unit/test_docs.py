@@ -12,6 +12,7 @@ from snakemake.cli import parse_args, parse_config
 
 from marconi_core import cli
 from marconi_core.release import __main__ as release
+from marconi_core.report.claims import load_claims
 from marconi_core.serving import __main__ as serving
 
 ROOT = Path(__file__).parents[2]
@@ -129,6 +130,14 @@ def names_something(dotted: str) -> bool:
     module, _, name = dotted.rpartition(".")
     found = find_spec(module)
     return found is not None and name in Path(found.origin or "").read_text(encoding="utf-8")
+
+
+def test_the_readme_shows_every_claim_that_is_judged_on_data() -> None:
+    rows = re.findall(r"^\| Fig\..*$", page(ROOT / "README.md"), re.MULTILINE)
+    judged = [claim for claim in load_claims() if claim.paper_dataset == "sharegpt"]
+    numbers = set(re.findall(r"[\d.]*\d", "".join(row.partition("|")[2] for row in rows)))
+    assert {claim.paper for claim in judged} | {claim.reference for claim in judged} <= numbers
+    assert len(judged) == 8 and "8 of 8 ShareGPT claims" in page(ROOT / "README.md")
 
 
 def test_make_targets_exist() -> None:
