@@ -1,11 +1,14 @@
 """What the pages say exists: links and their anchors, files and modules, targets, commands and options."""
 
 import argparse
+import ast
 import re
 import shlex
 from collections.abc import Iterator
+from importlib import import_module
 from importlib.util import find_spec
 from pathlib import Path
+from textwrap import dedent
 
 import pytest
 from snakemake.cli import parse_args, parse_config
@@ -114,13 +117,27 @@ def test_named_files_and_modules_exist(path: Path) -> None:
     folders = "|".join(p.name for p in ROOT.iterdir() if p.is_dir() and p.name != "results")
     missing = []
     for span in spans(path):
+        dotted = re.match(r"marconi_core(\.\w+)+", span)
+        if dotted and not names_something(dotted[0]):
+            missing.append(span)
         if PLACEHOLDER.search(span) or span == EXAMPLE:
             continue
         if re.fullmatch(rf"({folders})/[\w./-]+", span) and not (ROOT / span).exists():
             missing.append(span)
-        if re.fullmatch(r"marconi_core(\.\w+)+", span) and not names_something(span):
-            missing.append(span)
     assert not missing
+
+
+def test_what_python_code_imports_exists() -> None:
+    found = [
+        (module, name)
+        for path in PAGES
+        for block in re.findall(r"^ *```python\n(.*?)^ *```$", page(path), re.MULTILINE | re.DOTALL)
+        for node in ast.walk(ast.parse(dedent(block)))
+        if isinstance(node, ast.ImportFrom) and (module := node.module or "")
+        for name in (alias.name for alias in node.names)
+    ]
+    assert len(found) > 3
+    assert not [one for one in found if not hasattr(import_module(one[0]), one[1])]
 
 
 def names_something(dotted: str) -> bool:
