@@ -24,7 +24,7 @@ from marconi_core.config.section import Section
 from marconi_core.config.server import ServerConfig
 from marconi_core.errors import ConfigError, MarconiError
 from marconi_core.models import load_model
-from marconi_core.policies import POLICIES
+from marconi_core.policies import COMPARED, POLICIES
 from marconi_core.report.roles import Role
 from marconi_core.traces.arrivals import PoissonArrivals, TypingArrivals
 from marconi_core.traces.reading import read_document
@@ -32,7 +32,6 @@ from marconi_core.traces.sources import SOURCES, validate_params
 from marconi_core.traces.sources.base import Source
 
 DATASET_NAME = r"[a-z][a-z0-9_]*"
-COMPARED_POLICIES = ("vllm_plus", "sglang_plus", "marconi")  # by the figures and claims
 
 MAX_BYTES = 1 << 20  # of a file
 MAX_MISTAKES = 20  # in a message
@@ -193,7 +192,7 @@ class Config(Section):
         "the five numbers of the paper's formulas, or a Hugging Face `config.json`",
     )
     policies: tuple[str, ...] = Field(
-        COMPARED_POLICIES,
+        COMPARED,
         description="policies to simulate, at least the default ones, which the figures compare",
     )
     alphas: tuple[Alpha, ...] = Field(
@@ -221,7 +220,7 @@ class Config(Section):
         for policy in policies:
             if policy not in POLICIES:
                 raise ValueError(unknown("policy", policy, POLICIES))
-        if missing := [policy for policy in COMPARED_POLICIES if policy not in policies]:
+        if missing := [policy for policy in COMPARED if policy not in policies]:
             raise ValueError(f"add {', '.join(missing)}: the figures and claims compare them")
         return policies
 

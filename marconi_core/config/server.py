@@ -26,6 +26,7 @@ class Pools(Section):
         return self
 
     def sizes(self) -> PoolSizes:
+        """Return them as the simulator takes them."""
         return PoolSizes(self.kv_tokens, self.states)
 
 

@@ -3,10 +3,9 @@
 import pandas as pd
 
 from marconi_core.experiments.base import Arrivals, Experiment, Setting
+from marconi_core.policies import COMPARED
 from marconi_core.policies.corrections import CORRECTED, FORMULAS, PAPER, Corrections
 from marconi_core.sim.simulation import Simulator
-
-POLICIES = ("vllm_plus", "sglang_plus", "marconi")
 
 VARIANTS: dict[str, Corrections] = {
     "paper": PAPER,
@@ -24,7 +23,7 @@ def ablate(setting: Setting, arrivals: tuple[Arrivals, ...]) -> pd.DataFrame:
         for name, corrections in VARIANTS.items():
             simulator = Simulator(trace, setting.model, setting.alphas, corrections)
             for capacity in setting.capacities:
-                for policy in POLICIES:
+                for policy in COMPARED:
                     run = simulator.run(
                         policy, capacity, bootstrap_multiplier=setting.bootstrap_multiplier
                     )

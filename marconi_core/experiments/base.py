@@ -6,6 +6,8 @@ from dataclasses import dataclass
 import pandas as pd
 
 from marconi_core.models.paper import Geometry
+from marconi_core.policies import get_policy
+from marconi_core.sim.simulation import Simulation, Simulator
 from marconi_core.traces.arrivals import PoissonArrivals, TypingArrivals
 from marconi_core.traces.trace import Trace
 
@@ -27,6 +29,17 @@ class Setting:
     alphas: Sequence[float]
     bootstrap_multiplier: int
     capacities: Sequence[float]
+
+    def best_run(self, simulator: Simulator, policy: str, capacity: float) -> Simulation:
+        """Return a policy's simulation; of those with static alphas, the one that serves the most tokens."""
+        alphas = self.alphas if get_policy(policy).alpha == "static" else (None,)
+        runs = (
+            simulator.run(
+                policy, capacity, alpha=alpha, bootstrap_multiplier=self.bootstrap_multiplier
+            )
+            for alpha in alphas
+        )
+        return max(runs, key=lambda run: run.skipped_tokens)
 
 
 @dataclass(frozen=True)

@@ -12,7 +12,6 @@ from marconi_core.experiments.base import Arrivals, Experiment, Setting
 from marconi_core.models import MODELS, load_hybrid_model
 from marconi_core.models.cost import CostModel
 from marconi_core.models.paper import Geometry, cost_model
-from marconi_core.policies import get_policy
 from marconi_core.policies.corrections import Corrections
 from marconi_core.sim.simulation import Simulator
 from marconi_core.traces.trace import Trace
@@ -87,13 +86,7 @@ def _unlimited(trace: Trace, model: Geometry | CostModel) -> int:
 
 def _rates(simulator: Simulator, capacity: float, setting: Setting) -> dict[str, float]:
     return {
-        policy: max(
-            simulator.run(
-                policy, capacity, alpha=alpha, bootstrap_multiplier=setting.bootstrap_multiplier
-            ).token_hit_rate
-            for alpha in (setting.alphas if get_policy(policy).alpha == "static" else (None,))
-        )
-        for policy in POLICIES
+        policy: setting.best_run(simulator, policy, capacity).token_hit_rate for policy in POLICIES
     }
 
 

@@ -28,13 +28,8 @@ def regret(setting: Setting, arrivals: tuple[Arrivals, ...]) -> pd.DataFrame:
         for capacity in setting.capacities:
             served = bounds(trace, found, known, capacity)._asdict()
             for policy in sorted(POLICIES.values(), key=lambda policy: policy.alpha != "static"):
-                served[policy.name] = max(
-                    simulator.run(
-                        policy.name, capacity, alpha=alpha,
-                        bootstrap_multiplier=setting.bootstrap_multiplier,
-                    ).skipped_tokens
-                    for alpha in (setting.alphas if policy.alpha == "static" else (None,))
-                )  # fmt: skip
+                best = setting.best_run(simulator, policy.name, capacity)
+                served[policy.name] = best.skipped_tokens
             rows += [
                 {
                     "trace": process.label,

@@ -12,10 +12,10 @@ import pandas as pd
 
 from marconi_core.experiments.base import Arrivals, Experiment, Setting, poisson
 from marconi_core.experiments.requests import CAPACITY, CONTENDED
+from marconi_core.policies import COMPARED
 from marconi_core.sim.simulation import Simulator
 
 TWO = ("sglang_plus", "marconi")
-THREE = ("vllm_plus", *TWO)
 
 
 @dataclass(frozen=True)
@@ -72,13 +72,13 @@ SWEEPS = (
         *(Point(str(gb), poisson(5, 10), gb * 1e9) for gb in (60, 80, 100, 120, 140)),
     ),
     _sweep(
-        "fig12a", THREE,
+        "fig12a", COMPARED,
         *(
             Point(f"{ssm}:{attn}", geometry={"num_ssm_layers": ssm, "num_attn_layers": attn})
             for ssm, attn in ((32, 4), (30, 5), (28, 7), (24, 12), (0, 36))
         ),
     ),
-    _sweep("fig12b", THREE, *(Point(str(n), geometry={"n": n}) for n in (128, 64, 32, 16))),
+    _sweep("fig12b", COMPARED, *(Point(str(n), geometry={"n": n}) for n in (128, 64, 32, 16))),
     _sweep("fig13a", TWO, *(Point(str(sps), poisson(sps, 7.5), 1e11) for sps in (0.5, 1, 2))),
     _sweep("fig13b", TWO, *(Point(str(art), poisson(5, art), 1e11) for art in (5, 7.5, 10))),
 )  # fmt: skip

@@ -68,6 +68,7 @@ class Polynomial(NamedTuple):
         return lengths * (self.linear + self.square * lengths)
 
     def plus(self, other: "Polynomial") -> "Polynomial":
+        """Return the FLOPs of both together."""
         return Polynomial(self.linear + other.linear, self.square + other.square)
 
 

@@ -8,10 +8,10 @@ from matplotlib.figure import Figure
 
 from marconi_core.plots.panels import TEXT_WIDTH, labelled
 from marconi_core.plots.style import SERIES_COLORS, paper_style
+from marconi_core.policies import COMPARED
 from marconi_core.report.metrics import PAPER_DECIMALS, hit_rates, ratios, relative_gains
 from marconi_core.report.roles import Role
 
-POLICIES = ("vllm_plus", "sglang_plus", "marconi")
 NAMES = {
     "paper": "the paper's code",
     "mlp_of_parent": "MLP FLOPs of the parent",
@@ -57,7 +57,7 @@ def table(rows: pd.DataFrame, roles: Sequence[Role]) -> pd.DataFrame:
 
 
 def _headline(runs: pd.DataFrame) -> dict[str, float]:
-    exact, rounded = hit_rates(runs, POLICIES), hit_rates(runs, POLICIES, PAPER_DECIMALS)
+    exact, rounded = hit_rates(runs, COMPARED), hit_rates(runs, COMPARED, PAPER_DECIMALS)
     gains = relative_gains(exact, "marconi", "sglang_plus", PAPER_DECIMALS)
     return {
         "mean_hit_rate": float(exact["marconi"].mean()),

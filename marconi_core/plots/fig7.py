@@ -19,6 +19,7 @@ from marconi_core.report.metrics import PAPER_DECIMALS, hit_rates, ratios
 from marconi_core.report.roles import Role
 
 POLICIES = ("vllm_plus", "marconi")
+MEASURE = "mean_ratio_over_vllm_plus"  # that the paper prints
 
 
 def table(runs: pd.DataFrame, roles: Sequence[Role], paper: Mapping[str, str]) -> pd.DataFrame:

@@ -18,6 +18,7 @@ from marconi_core.report.metrics import PAPER_DECIMALS, hit_rates, relative_gain
 from marconi_core.report.roles import Role
 
 POLICIES = ("sglang_plus", "marconi")
+MEASURE = "p95_gain_over_sglang_plus"  # that the paper prints
 
 
 def table(runs: pd.DataFrame, roles: Sequence[Role], paper: Mapping[str, str]) -> pd.DataFrame:

@@ -8,11 +8,10 @@ from matplotlib.axes import Axes
 from matplotlib.figure import Figure
 
 from marconi_core.plots.panels import TEXT_WIDTH, labelled
-from marconi_core.plots.style import POLICY_COLORS, POLICY_NAMES, paper_style
+from marconi_core.plots.style import POLICY_COLORS, POLICY_MARKERS, POLICY_NAMES, paper_style
 from marconi_core.report.metrics import hit_rates, ratios, relative_gains
 from marconi_core.report.roles import Role
 
-MARKERS = {"vllm_plus": "^", "sglang_plus": "s", "oracle": "D", "marconi": "o"}
 NAMES = {
     "paper_7b": "paper's 7B (formulas)",
     "nemotron_h_8b_formulas": "Nemotron-H-8B (formulas)",
@@ -34,7 +33,7 @@ def table(rows: pd.DataFrame, roles: Sequence[Role]) -> pd.DataFrame:
     """
     found = []
     for (dataset, scale, model), own in rows.groupby(["dataset", "scale", "model"]):
-        rates = hit_rates(own, MARKERS)
+        rates = hit_rates(own, POLICY_MARKERS)
         ratio = ratios(rates, "marconi", "vllm_plus")
         gains = relative_gains(rates, "marconi", "sglang_plus")
         first = own.iloc[0]
@@ -47,7 +46,7 @@ def table(rows: pd.DataFrame, roles: Sequence[Role]) -> pd.DataFrame:
                 "kv_bytes_per_token": first["kv_bytes_per_token"],
                 "tokens_per_state": first["state_bytes"] / first["kv_bytes_per_token"],
                 "cache_scale": (own["cache_bytes"] / own["capacity_bytes"]).mean(),
-                **rates[list(MARKERS)].mean().to_dict(),
+                **rates[list(POLICY_MARKERS)].mean().to_dict(),
                 "ratio_to_vllm_plus": ratio.mean(),
                 "ratio_configurations": len(ratio),
                 "p95_gain": np.percentile(gains, 95) if len(gains) else np.nan,
@@ -80,7 +79,7 @@ def draw(rows: pd.DataFrame, paper: Mapping[str, str]) -> Figure:
 
 def _draw_panel(axes: Axes, rows: pd.DataFrame) -> None:
     places = np.arange(len(rows))
-    for policy, marker in MARKERS.items():
+    for policy, marker in POLICY_MARKERS.items():
         axes.plot(
             rows[policy], places, marker, color=POLICY_COLORS[policy], label=POLICY_NAMES[policy],
             markersize=5.5, alpha=0.85,

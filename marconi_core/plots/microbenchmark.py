@@ -13,12 +13,11 @@ from marconi_core.plots.style import (
     PAPER_COLOR,
     POLICY_COLORS,
     POLICY_LINES,
+    POLICY_MARKERS,
     POLICY_NAMES,
     paper_style,
 )
 from marconi_core.report.roles import Role
-
-MARKERS = {"vllm_plus": "^", "sglang_plus": "s", "marconi": "o"}
 
 
 @dataclass(frozen=True)
@@ -70,7 +69,7 @@ class Microbenchmark:
                 for policy in own["policy"].unique():
                     line = own[own["policy"] == policy]
                     look: dict[str, Any] = {
-                        "marker": MARKERS[policy],
+                        "marker": POLICY_MARKERS[policy],
                         "linestyle": POLICY_LINES[policy],
                     }
                     axes.plot(

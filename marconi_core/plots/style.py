@@ -20,6 +20,7 @@ STYLE = Path(__file__).with_name("marconi.mplstyle")
 POLICY_COLORS = {policy.name: policy.color for policy in POLICIES.values()}
 POLICY_NAMES = {policy.name: policy.label for policy in POLICIES.values()}
 POLICY_LINES = {"vllm_plus": ":", "sglang_plus": "--", "marconi": "-"}
+POLICY_MARKERS = {"vllm_plus": "^", "sglang_plus": "s", "oracle": "D", "marconi": "o"}
 SERIES_COLORS = ("#0072B2", "#E69F00", "#009E73", "#999999")  # for anything but policies
 PAPER_COLOR = "#D55E00"  # whatever is the paper's value, in every figure
 

@@ -7,9 +7,12 @@ from marconi_core.errors import PolicyError
 from marconi_core.policies.base import Policy
 from marconi_core.policies.catalogue import discover
 
-__all__ = ["POLICIES", "Policy", "get_policy"]
+__all__ = ["COMPARED", "POLICIES", "Policy", "get_policy"]
 
 POLICIES: dict[str, Policy] = discover()
+
+COMPARED = ("vllm_plus", "sglang_plus", "marconi")
+"""What the paper's figures and claims compare: its baselines and its own policy."""
 
 
 def get_policy(name: str) -> Policy:

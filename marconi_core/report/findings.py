@@ -4,10 +4,8 @@ from collections.abc import Iterator
 
 import pandas as pd
 
-from marconi_core.policies import POLICIES
+from marconi_core.policies import COMPARED, POLICIES
 from marconi_core.report.metrics import CONFIGURATION, PAPER_DECIMALS, hit_rates, relative_gains
-
-PAPER_POLICIES = ("vllm_plus", "sglang_plus", "marconi")
 
 
 def findings(runs: pd.DataFrame) -> Iterator[str]:
@@ -16,7 +14,7 @@ def findings(runs: pd.DataFrame) -> Iterator[str]:
     Args:
         runs: rows of one data set; static alphas (policy `oracle`) add to what can be said.
     """
-    rates = hit_rates(runs, PAPER_POLICIES)
+    rates = hit_rates(runs, COMPARED)
     yield _alphas(runs)
     yield _mean_rates(runs, rates)
     yield from _other_policies(runs)
@@ -57,7 +55,7 @@ def _other_policies(runs: pd.DataFrame) -> Iterator[str]:
     others = [
         policy
         for policy in POLICIES.values()
-        if policy.name not in PAPER_POLICIES and policy.alpha != "static"
+        if policy.name not in COMPARED and policy.alpha != "static"
     ]
     means = 100 * runs.groupby("policy")["token_hit_rate"].mean()
     listed = [f"{one.label} {means[one.name]:.2f} %" for one in others if one.name in means]

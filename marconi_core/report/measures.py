@@ -9,6 +9,7 @@ import pandas as pd
 
 from marconi_core.models import MODELS, flops
 from marconi_core.models.paper import TRANSFORMER_7B, blockwise_bytes
+from marconi_core.policies import COMPARED
 from marconi_core.report.latency import PUBLISHED
 from marconi_core.report.metrics import (
     PAPER_DECIMALS,
@@ -19,8 +20,6 @@ from marconi_core.report.metrics import (
     ratios,
     relative_gains,
 )
-
-POLICIES = ("vllm_plus", "sglang_plus", "marconi")
 
 
 class Measured(NamedTuple):
@@ -40,12 +39,12 @@ class Results:
     @cached_property
     def rates(self) -> pd.DataFrame:
         """Token hit rates in percent."""
-        return hit_rates(self.runs, POLICIES)
+        return hit_rates(self.runs, COMPARED)
 
     @cached_property
     def p95_ttft(self) -> pd.DataFrame:
         """P95 TTFT in milliseconds."""
-        return p95_ttft(self.requests, POLICIES)
+        return p95_ttft(self.requests, COMPARED)
 
 
 @dataclass(frozen=True)
@@ -71,7 +70,7 @@ GRID, FIGURE, FORMULAS = "grid", "figure", "formulas"
 def _mean_ratio(baseline: str) -> Callable[[Results, str], Measured]:
     def compute(results: Results, at: str) -> Measured:
         value, exact = (
-            float(ratios(hit_rates(results.runs, POLICIES, decimals), "marconi", baseline).mean())
+            float(ratios(hit_rates(results.runs, COMPARED, decimals), "marconi", baseline).mean())
             for decimals in (PAPER_DECIMALS, None)
         )
         return Measured(value, exact)

@@ -14,8 +14,8 @@ Where the vocabulary has none left, the first token is *replaced* by one that sp
 """
 
 from collections.abc import Sequence
-from dataclasses import asdict, dataclass, replace
-from typing import Any, TypeVar
+from dataclasses import dataclass, replace
+from typing import TypeVar
 
 import numpy as np
 
@@ -44,10 +44,6 @@ class Retokenization:
     replaced: int
     input_tokens: tuple[int, int]
     output_tokens: tuple[int, int]
-
-    def to_dict(self) -> dict[str, Any]:
-        """Return plain values, ready for JSON."""
-        return asdict(self)
 
     def to_text(self) -> str:
         """Return a table for people."""

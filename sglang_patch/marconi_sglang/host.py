@@ -173,9 +173,11 @@ class PolicyHost:
     # What happens to the tree, in the policy's numbers
 
     def number(self, node: Any) -> int:
+        """Return what the policy calls a node of SGLang's tree."""
         return ROOT if node is self.root_node else self._numbers[node.id]
 
     def node(self, number: int) -> Any:
+        """Return the node of SGLang's tree that the policy calls so."""
         return self._nodes[number]
 
     def follows(self, node: Any) -> bool:

@@ -83,10 +83,12 @@ class MarconiSettings:
 
     @classmethod
     def from_dict(cls, values: Mapping[str, Any]) -> "MarconiSettings":
+        """Return what `to_dict` has written."""
         return cls(**values)
 
     @classmethod
     def from_namespace(cls, arguments: argparse.Namespace) -> "MarconiSettings":
+        """Return what the options of `add_arguments` say."""
         return cls(**{name: getattr(arguments, f"marconi_{name}") for name in cls.__annotations__})
 
 

@@ -1,10 +1,12 @@
 """The paper's published ShareGPT numbers, digit for digit, from its own traces."""
 
+from collections.abc import Iterator
+
 import pandas as pd
 import pytest
 
 from marconi_core.models import MODELS
-from marconi_core.policies.corrections import Corrections
+from marconi_core.policies.corrections import PAPER, Corrections
 from marconi_core.report.metrics import (
     PAPER_DECIMALS,
     VANILLA,
@@ -25,25 +27,24 @@ CAPACITIES = (1e9, 2e9, 3e9, 4e9, 5e9, 1e10)
 POLICIES = ("vllm_plus", "sglang_plus", "marconi")
 
 
-@pytest.fixture(scope="module")
-def tables(sharegpt: Workload) -> SweepTables:
-    sweeps = [
-        sweep(
+def sweeps(sharegpt: Workload, corrections: Corrections) -> Iterator[SweepTables]:
+    """Yield the paper's grid, one rate after the other."""
+    for rate in RATES:
+        yield sweep(
             sharegpt.schedule(TypingArrivals(sessions_per_second=rate).timestamps(sharegpt)),
             capacities=CAPACITIES,
             policies=POLICIES,
             model=MODELS["paper_7b"],
             model_name="paper_7b",
+            corrections=corrections,
             labels={"dataset": "sharegpt", "trace": f"sps={rate}"},
         )
-        for rate in RATES
-    ]
-    return SweepTables(
-        *(
-            pd.concat(frames)
-            for frames in zip(*((s.runs, s.requests, s.tuning) for s in sweeps), strict=True)
-        )
-    )
+
+
+@pytest.fixture(scope="module")
+def tables(sharegpt: Workload) -> SweepTables:
+    tables = [(swept.runs, swept.requests, swept.tuning) for swept in sweeps(sharegpt, PAPER)]
+    return SweepTables(*(pd.concat(frames) for frames in zip(*tables, strict=True)))
 
 
 def test_figure_7(tables: SweepTables) -> None:
@@ -96,18 +97,7 @@ def test_corrected_formulas(
     sharegpt: Workload, corrected: Corrections, ratio: float, gain: float
 ) -> None:
     """What an independent implementation found when it corrected the same formulas."""
-    runs = pd.concat(
-        sweep(
-            sharegpt.schedule(TypingArrivals(sessions_per_second=rate).timestamps(sharegpt)),
-            capacities=CAPACITIES,
-            policies=POLICIES,
-            model=MODELS["paper_7b"],
-            model_name="paper_7b",
-            corrections=corrected,
-            labels={"dataset": "sharegpt", "trace": f"sps={rate}"},
-        ).runs
-        for rate in RATES
-    )
+    runs = pd.concat(swept.runs for swept in sweeps(sharegpt, corrected))
     rates = hit_rates(runs, POLICIES, PAPER_DECIMALS)
     gains = relative_gains(hit_rates(runs, POLICIES), "marconi", "sglang_plus", PAPER_DECIMALS)
     assert round(ratios(rates, "marconi", "vllm_plus").mean(), 3) == ratio

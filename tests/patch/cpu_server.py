@@ -75,7 +75,6 @@ def cache_params(setup: Setup) -> CacheInitParams:
         object.__setattr__(arguments, name, value)
     get_context().set_server_args(arguments)
     lazy = setup.strategy == "extra_buffer_lazy"
-    layers = [0, 1, 3]
     requests = HybridReqToTokenPool(
         size=setup.running + 2,
         mamba_size=setup.states,
@@ -84,19 +83,11 @@ def cache_params(setup: Setup) -> CacheInitParams:
         device="cpu",
         enable_memory_saver=False,
         cache_params=Mamba2CacheParams(
-            shape=Mamba2StateShape.create(
-                tp_world_size=1,
-                intermediate_size=32,
-                n_groups=1,
-                num_heads=2,
-                head_dim=16,
-                state_size=8,
-                conv_kernel=4,
-            ),
-            layers=layers,
+            shape=Mamba2StateShape.create(**server.STATE),
+            layers=server.RECURRENT_LAYERS,
             dtype=Mamba2StateDType(conv=torch.bfloat16, temporal=torch.float32),
         ),
-        mamba_layer_ids=layers,
+        mamba_layer_ids=server.RECURRENT_LAYERS,
         enable_mamba_extra_buffer=setup.extra_buffer,
         enable_mamba_extra_buffer_lazy=lazy,
         enable_overlap_schedule=setup.overlap,
@@ -107,7 +98,7 @@ def cache_params(setup: Setup) -> CacheInitParams:
         page_size=1,
         head_num=1,
         head_dim=8,
-        full_attention_layer_ids=[2],
+        full_attention_layer_ids=server.ATTENTION_LAYERS,
         device="cpu",
         enable_memory_saver=False,
         mamba_pool=requests.mamba_pool,

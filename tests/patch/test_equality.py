@@ -1,9 +1,6 @@
 """The server simulator against SGLang's own classes: each hit, and the whole tree after it."""
 
-from dataclasses import replace
-
 import pytest
-from marconi_sglang.settings import MarconiSettings
 
 from marconi_core.policies.two_pool import EvictionSettings
 from marconi_core.sim.server import (
@@ -17,51 +14,24 @@ from marconi_core.sim.server import (
 from marconi_core.sim.server.tree import Node, ServerTree
 from tests.patch.cpu_server import Setup
 from tests.patch.workloads import COSTS, SETTINGS, random_requests, server
-from tests.sglang_cpu import conversations, equality
+from tests.sglang_cpu import conversations
 from tests.sglang_cpu.equality import policy_of
+from tests.sglang_cpu.pairs import (  # noqa: F401 - collected here
+    CHUNKS,
+    Pair,
+    test_states_on_probation,
+    test_the_simulator_predicts_every_hit_and_the_whole_tree,
+)
 
-POOLS = ((300, 8), (200, 30), (2000, 8), (150, 3))
-CHUNKS = (None, 16)
-SEEDS = (0, 1)
-REQUESTS = 200
-
-
-def first_difference(
-    setup: Setup,
-    settings: MarconiSettings | None,
-    seed: int,
-    simulated: ServerPolicy | None = None,
-    concurrent: bool = False,
-) -> int | None:
-    """Serve a workload on both; return the request after which they differ."""
-    simulator = ServerSimulator(
-        PoolSizes(setup.kv_tokens, setup.states),
-        simulated or policy_of(settings),
-        COSTS,
-        setup.chunk,
-    )
-    requests = random_requests(seed, REQUESTS)
-    return equality.first_difference(server(setup, settings, concurrent), simulator, requests)
+PAIR = Pair(server, Setup, ServerSimulator, requests=200)
+first_difference = PAIR.first_difference
+TIGHT = Setup(300, 8)
 
 
-@pytest.mark.parametrize("pools", POOLS, ids=str)
-@pytest.mark.parametrize("chunk", CHUNKS)
-@pytest.mark.parametrize("name", SETTINGS)
-def test_the_simulator_predicts_every_hit_and_the_whole_tree(
-    name: str, chunk: int | None, pools: tuple[int, int]
-) -> None:
-    for seed in SEEDS:
-        assert first_difference(Setup(*pools, chunk=chunk), SETTINGS[name], seed) is None
-
-
-@pytest.mark.parametrize("pools", POOLS, ids=str)
-@pytest.mark.parametrize("chunk", CHUNKS)
-@pytest.mark.parametrize("name", ["admission only", "alpha 1"])
-def test_states_on_probation(name: str, chunk: int | None, pools: tuple[int, int]) -> None:
-    """A server for several requests at a time, which come one by one all the same."""
-    simulated = replace(policy_of(SETTINGS[name]), probation=True)
-    setup = Setup(*pools, chunk=chunk)
-    assert first_difference(setup, SETTINGS[name], 0, simulated, concurrent=True) is None
+@pytest.fixture
+def pair() -> Pair:
+    """What `tests.sglang_cpu.pairs` compares."""
+    return PAIR
 
 
 @pytest.mark.parametrize("chunk", CHUNKS)
@@ -90,12 +60,10 @@ def test_the_first_requests_of_real_conversations(
 
 
 def test_enough_requests_are_compared() -> None:
-    assert len(SETTINGS) * len(CHUNKS) * len(POOLS) * len(SEEDS) * REQUESTS >= 20_000
+    assert PAIR.compared >= 20_000
 
 
 # Negative controls: a simulator that is wrong in one point is found out.
-
-TIGHT = Setup(300, 8)
 
 
 def test_another_headroom_is_found_out(monkeypatch: pytest.MonkeyPatch) -> None:

@@ -33,16 +33,8 @@ def cache_params(setup: Setup) -> CacheInitParams:
         device="cpu",
         enable_memory_saver=False,
         cache_params=Mamba2CacheParams(
-            shape=Mamba2StateShape.create(
-                tp_world_size=1,
-                intermediate_size=32,
-                n_groups=1,
-                num_heads=2,
-                head_dim=16,
-                state_size=8,
-                conv_kernel=4,
-            ),
-            layers=[0, 1, 3],
+            shape=Mamba2StateShape.create(**server.STATE),
+            layers=server.RECURRENT_LAYERS,
         ),
     )
     kvs = HybridLinearKVPool(
@@ -51,7 +43,7 @@ def cache_params(setup: Setup) -> CacheInitParams:
         page_size=1,
         head_num=1,
         head_dim=8,
-        full_attention_layer_ids=[2],
+        full_attention_layer_ids=server.ATTENTION_LAYERS,
         enable_kvcache_transpose=False,
         device="cpu",
         mamba_pool=requests.mamba_pool,

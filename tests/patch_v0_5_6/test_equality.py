@@ -3,62 +3,31 @@
 from dataclasses import replace
 
 import pytest
-from marconi_sglang.settings import MarconiSettings
 
 from marconi_core.errors import PolicyError
-from marconi_core.sim.server import PoolSizes, ServerPolicy, ServerSimulator
+from marconi_core.sim.server import PoolSizes, ServerSimulator
 from marconi_core.sim.server.legacy import LegacyEviction, LegacyServerSimulator
 from marconi_core.sim.server.policy import StockEviction
 from marconi_core.sim.server.tree import Node
 from tests.patch_v0_5_6.cpu_server import Setup
-from tests.patch_v0_5_6.workloads import COSTS, SETTINGS, random_requests, server
+from tests.patch_v0_5_6.workloads import COSTS, SETTINGS, server
 from tests.sglang_cpu import conversations, equality
 from tests.sglang_cpu.equality import policy_of
+from tests.sglang_cpu.pairs import (  # noqa: F401 - collected here
+    Pair,
+    test_states_on_probation,
+    test_the_simulator_predicts_every_hit_and_the_whole_tree,
+)
 
-POOLS = ((300, 8), (200, 30), (2000, 8), (150, 3))
-CHUNKS = (None, 16)
-SEEDS = (0, 1)
-REQUESTS = 80
+PAIR = Pair(server, Setup, LegacyServerSimulator, requests=80)
+first_difference = PAIR.first_difference
 TIGHT = Setup(300, 8)
 
 
-def first_difference(
-    setup: Setup,
-    settings: MarconiSettings | None,
-    seed: int,
-    simulated: ServerPolicy | None = None,
-    simulator: type[ServerSimulator] = LegacyServerSimulator,
-    concurrent: bool = False,
-) -> int | None:
-    """Serve a workload on both; return the request after which they differ."""
-    twin = simulator(
-        PoolSizes(setup.kv_tokens, setup.states),
-        simulated or policy_of(settings),
-        COSTS,
-        setup.chunk,
-    )
-    requests = random_requests(seed, REQUESTS)
-    return equality.first_difference(server(setup, settings, concurrent), twin, requests)
-
-
-@pytest.mark.parametrize("pools", POOLS, ids=str)
-@pytest.mark.parametrize("chunk", CHUNKS)
-@pytest.mark.parametrize("name", SETTINGS)
-def test_the_simulator_predicts_every_hit_and_the_whole_tree(
-    name: str, chunk: int | None, pools: tuple[int, int]
-) -> None:
-    for seed in SEEDS:
-        assert first_difference(Setup(*pools, chunk=chunk), SETTINGS[name], seed) is None
-
-
-@pytest.mark.parametrize("pools", POOLS, ids=str)
-@pytest.mark.parametrize("chunk", CHUNKS)
-@pytest.mark.parametrize("name", ["admission only", "alpha 1"])
-def test_states_on_probation(name: str, chunk: int | None, pools: tuple[int, int]) -> None:
-    """A server for several requests at a time, which come one by one all the same."""
-    simulated = replace(policy_of(SETTINGS[name]), probation=True)
-    setup = Setup(*pools, chunk=chunk)
-    assert first_difference(setup, SETTINGS[name], 0, simulated, concurrent=True) is None
+@pytest.fixture
+def pair() -> Pair:
+    """What `tests.sglang_cpu.pairs` compares."""
+    return PAIR
 
 
 @conversations.each_case
@@ -86,7 +55,7 @@ def test_the_longest_request_that_fits(name: str) -> None:
 
 
 def test_enough_requests_are_compared() -> None:
-    assert len(SETTINGS) * len(CHUNKS) * len(POOLS) * len(SEEDS) * REQUESTS >= 5_000
+    assert PAIR.compared >= 5_000
 
 
 # Negative controls: a simulator that is wrong in one point is found out.
@@ -95,7 +64,8 @@ def test_enough_requests_are_compared() -> None:
 @pytest.mark.parametrize("name", ["stock", "admission only", "alpha 1"])
 def test_the_newer_release_is_found_out(name: str) -> None:
     setup = Setup(200, 5)
-    assert first_difference(setup, SETTINGS[name], 0, simulator=ServerSimulator) is not None
+    newer = replace(PAIR, simulator=ServerSimulator)
+    assert newer.first_difference(setup, SETTINGS[name], 0) is not None
 
 
 def test_refreshing_the_used_state_only_is_found_out(monkeypatch: pytest.MonkeyPatch) -> None:

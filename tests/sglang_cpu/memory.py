@@ -27,7 +27,7 @@ def running_hashes(tokens: Tokens, start: int) -> Tokens:
     """Return the rolling hash after each token, continued from `start`."""
     hashes = np.empty_like(tokens)
     for i in range(len(tokens)):
-        start = (start * 31 + tokens[i] + 7) % 16_777_213
+        start = (start * 31 + tokens[i] + 7) % MODULUS
         hashes[i] = start
     return hashes
 

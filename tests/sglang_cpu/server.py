@@ -20,6 +20,18 @@ from sglang.srt.sampling.sampling_params import SamplingParams
 
 from tests.sglang_cpu.memory import Memory, Tokens, hash_of, running_hashes
 
+RECURRENT_LAYERS, ATTENTION_LAYERS = [0, 1, 3], [2]  # of the model that is served
+STATE = {
+    "tp_world_size": 1,
+    "intermediate_size": 32,
+    "n_groups": 1,
+    "num_heads": 2,
+    "head_dim": 16,
+    "state_size": 8,
+    "conv_kernel": 4,
+}
+"""What `Mamba2StateShape.create` makes its states of."""
+
 
 @dataclass(frozen=True)
 class Setup:
@@ -62,7 +74,6 @@ class CpuServer:
     Attributes:
         cache, requests, kvs: SGLang's.
         hits: prompt tokens served from the cache, by request, in order of arrival.
-        prefills: prefill batches so far.
         retractions, aborts: requests that were put back into the queue, or dropped.
     """
 
@@ -73,7 +84,7 @@ class CpuServer:
         self.requests = cache.req_to_token_pool
         self.kvs = cache.token_to_kv_pool_allocator
         self.hits: dict[str, int] = {}
-        self.prefills = self.retractions = self.aborts = 0
+        self.retractions = self.aborts = 0
         states = self.requests.mamba_pool.mamba_cache.temporal
         self._memory = Memory(states, setup.kv_tokens)
         self._scripts: dict[str, Script] = {}
@@ -214,7 +225,6 @@ class CpuServer:
         if adder.new_chunked_req is not None:
             assert self._chunked is None, "two requests between two chunks"
             self._chunked = adder.new_chunked_req
-        self.prefills += bool(adder.can_run_list)
         return list(adder.can_run_list)
 
     def _refused(self, request: Req) -> None:

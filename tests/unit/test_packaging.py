@@ -102,6 +102,38 @@ def test_importing_the_package_needs_no_gpu_stack(repository: Path) -> None:
     assert offenders == []
 
 
+PACKAGES_BELOW = {
+    "traces": set(),
+    "models": set(),
+    "policies": {"models"},
+    "sim": {"models", "policies", "traces"},
+    "experiments": {"models", "policies", "sim", "traces"},
+    "plots": {"models", "policies", "report", "traces"},
+}
+"""What these packages may import, as docs/architecture.md says."""
+
+
+@pytest.mark.sources
+def test_packages_know_nothing_of_those_above_them(repository: Path) -> None:
+    root = repository / "marconi_core"
+    packages = {path.parent.name for path in root.glob("*/__init__.py")}
+    imports = re.compile(r"^ *(?:import|from) marconi_core\.(\w+)", re.MULTILINE)
+    known = {
+        name: {
+            other
+            for path in (root / name).rglob("*.py")
+            for other in imports.findall(path.read_text(encoding="utf-8"))
+            if other in packages and other != name
+        }
+        for name in packages
+    }
+    assert not [name for name in packages - {"rules"} if "rules" in known[name]]
+    assert not [name for name in packages - {"rules"} if "config" in known[name]]
+    assert {name: known[name] - below for name, below in PACKAGES_BELOW.items()} == {
+        name: set() for name in PACKAGES_BELOW
+    }
+
+
 @pytest.mark.parametrize("path", sorted(Path(__file__).parents[2].glob("workflow/scripts/*.py")))
 def test_scripts_are_thin_adapters(path: Path) -> None:
     text = path.read_text(encoding="utf-8")

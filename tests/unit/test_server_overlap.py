@@ -1,7 +1,5 @@
 """The server simulator under `extra_buffer`; tests/patch holds it against SGLang's own classes."""
 
-import random
-
 import pytest
 
 from marconi_core.errors import PolicyError
@@ -18,6 +16,7 @@ from marconi_core.sim.server import (
     marconi,
     server_simulator,
 )
+from tests.unit.random_serving import serve_at_random
 
 COSTS = PaperModel(Geometry(3, 1, 0, d=32, n=8))
 ROOMY = PoolSizes(400_000, 200)
@@ -99,25 +98,9 @@ def test_a_branch_point_off_the_grid_is_not_kept() -> None:
 @pytest.mark.parametrize("policy", [STOCK, ADMISSION_ONLY, marconi(1.0)], ids=str)
 @pytest.mark.parametrize("chunk", [None, 9])
 def test_no_slot_is_lost_and_no_hit_is_invented(policy: ServerPolicy, chunk: int | None) -> None:
-    rng = random.Random(0)
-    server = server_simulator(
-        "extra_buffer", PoolSizes(250, 7), policy, COSTS, chunk, TrackGrid(4, 6)
-    )
-    seen: list[list[int]] = []
-    for _ in range(300):
-        prompt = [rng.randrange(3) for _ in range(rng.randint(1, 60))]
-        if seen and rng.random() < 0.5:
-            prompt = [*rng.choice(seen), *prompt][:90]
-        output = [rng.randrange(3) for _ in range(rng.randint(1, 20))]
-        hit = server.serve(prompt, output).hit
-        assert hit < len(prompt)
-        assert hit == 0 or any(prompt[:hit] == sequence[:hit] for sequence in seen)
-        seen.append(prompt + output)
-        tree = server.tree()
-        cached = {path[:n] for path in tree for n in range(1, len(path) + 1)}
-        assert server.free_tokens + len(cached) == 250
-        assert server.free_states + sum(tree.values()) == 7
-    assert 0 < server.first_eviction < 100
+    pools, grid = PoolSizes(250, 7), TrackGrid(4, 6)
+    server = server_simulator("extra_buffer", pools, policy, COSTS, chunk, grid)
+    serve_at_random(server, longest_output=20)
 
 
 def test_a_copy_goes_its_own_way() -> None:

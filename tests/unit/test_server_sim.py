@@ -1,7 +1,5 @@
 """The server simulator by itself; tests/patch holds it against SGLang's own classes."""
 
-import random
-
 import pytest
 
 from marconi_core.errors import PolicyError
@@ -15,6 +13,7 @@ from marconi_core.sim.server import (
     ServerSimulator,
     marconi,
 )
+from tests.unit.random_serving import serve_at_random
 
 COSTS = PaperModel(Geometry(3, 1, 0, d=32, n=8))
 POLICIES = {
@@ -48,24 +47,8 @@ def test_branch_points_are_reported() -> None:
 @each_policy
 @pytest.mark.parametrize("chunk", [None, 8])
 def test_no_slot_is_lost_and_no_hit_is_invented(policy: ServerPolicy, chunk: int | None) -> None:
-    rng = random.Random(0)
     simulator = ServerSimulator(PoolSizes(250, 7), policy, COSTS, chunk)
-    seen: list[list[int]] = []
-    for _ in range(300):
-        prompt = [rng.randrange(3) for _ in range(rng.randint(1, 60))]
-        if seen and rng.random() < 0.5:
-            prompt = [*rng.choice(seen), *prompt][:90]
-        output = [rng.randrange(3) for _ in range(rng.randint(1, 9))]
-        hit = simulator.serve(prompt, output).hit
-        assert hit < len(prompt)
-        assert hit == 0 or any(prompt[:hit] == sequence[:hit] for sequence in seen)
-        seen.append(prompt + output)
-        tree = simulator.tree()
-        ends = set(tree)
-        cached = {tokens[:n] for tokens in ends for n in range(1, len(tokens) + 1)}
-        assert simulator.free_tokens + len(cached) == 250
-        assert simulator.free_states + sum(tree.values()) == 7
-    assert 0 < simulator.first_eviction < 100
+    serve_at_random(simulator, longest_output=9)
 
 
 def test_pressure_costs_hits_and_room_gives_them_back() -> None:

@@ -9,17 +9,18 @@ from snakemake.exceptions import WorkflowError
 from snakemake.logging import logger
 
 from marconi_core import datasets as registry
-from marconi_core.rules.availability import VOCABULARY, read_reasons
 from marconi_core.config import load_config
 from marconi_core.config.live import KEEP, TEKKEN
 from marconi_core.errors import ConfigError
 from marconi_core.experiments import EXPERIMENTS, FIGURES
 from marconi_core.provenance import code_digest
-from marconi_core.serving.build import PATCHES, releases
-from marconi_core.sim.sweep import CODE
+from marconi_core.rules.availability import VOCABULARY, read_reasons
 from marconi_core.rules.experiments import arrivals_of, settings, trace_name
 from marconi_core.rules.live import recorded_inputs
 from marconi_core.rules.study import grid
+from marconi_core.serving.build import PATCHES, releases
+from marconi_core.sim.server.sweep import CODE as SERVER_CODE
+from marconi_core.sim.sweep import CODE
 
 try:
     STUDY = load_config(config)
@@ -34,6 +35,10 @@ if STUDY.data_mirror and STUDY.mirror is None:
 REGISTERED = {registry.lookup(name).filename: name for name in registry.registry()}
 REQUIRED = [dataset for dataset in STUDY.datasets.values() if not dataset.optional]
 OPTIONAL = [name for name, dataset in STUDY.datasets.items() if dataset.optional]
+
+
+# Figures and pages show results of simulations, and the names, colours and formulas behind them.
+FIGURE_CODE = ("plots", "report", "models", "policies")
 
 
 wildcard_constraints:

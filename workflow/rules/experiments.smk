@@ -53,11 +53,11 @@ rule fig3a:
         runtime=2,
     params:
         roles=roles,
-        code=code_digest("plots", "report"),
+        code=code_digest(*FIGURE_CODE),
     message:
         "Drawing Figure 3a."
     script:
-        "../scripts/experiment_figure.py"
+        "../scripts/figure.py"
 
 
 use rule fig3a as fig6 with:

@@ -24,16 +24,14 @@ rule fig7:
         runtime=2,
     params:
         roles=roles,
-        code=code_digest("plots", "report"),
+        code=code_digest(*FIGURE_CODE),
     message:
         "Drawing Figure 7."
     script:
-        "../scripts/fig7.py"
+        "../scripts/boxes.py"
 
 
-rule fig8:
-    input:
-        runs=of_all_traces("<results>/sim/{trace}/runs.parquet"),
+use rule fig7 as fig8 with:
     output:
         svg=report(
             "<results>/figures/fig8.svg",
@@ -45,20 +43,8 @@ rule fig8:
         csv="<results>/figures/fig8.csv",
     log:
         "<logs>/fig8.log",
-    group:
-        "figures"
-    conda:
-        "../envs/core.yaml"
-    resources:
-        mem_mb=1000,
-        runtime=2,
-    params:
-        roles=roles,
-        code=code_digest("plots", "report"),
     message:
         "Drawing Figure 8."
-    script:
-        "../scripts/fig8.py"
 
 
 rule fig9_panel:
@@ -90,7 +76,7 @@ rule fig9_panel:
         roles=lambda wildcards: [
             asdict(role) for role in STUDY.roles([wildcards.dataset])
         ],
-        code=code_digest("plots", "report", "models/latency"),
+        code=code_digest(*FIGURE_CODE),
     message:
         "Drawing Figure 9 for {wildcards.dataset}."
     script:
@@ -111,9 +97,9 @@ rule fig9b:
         ],
 
 
-rule policies:
+use rule fig3a as policies with:
     input:
-        runs=of_all_traces("<results>/sim/{trace}/runs.parquet"),
+        rows=of_all_traces("<results>/sim/{trace}/runs.parquet"),
     output:
         svg=report(
             "<results>/figures/policies.svg",
@@ -125,20 +111,8 @@ rule policies:
         csv="<results>/figures/policies.csv",
     log:
         "<logs>/policies.log",
-    group:
-        "figures"
-    conda:
-        "../envs/core.yaml"
-    resources:
-        mem_mb=1000,
-        runtime=2,
-    params:
-        roles=roles,
-        code=code_digest("plots", "report", "policies"),
     message:
         "Drawing every policy's mean token hit rate."
-    script:
-        "../scripts/policies.py"
 
 
 rule alpha:
@@ -165,7 +139,7 @@ rule alpha:
         runtime=2,
     params:
         roles=roles,
-        code=code_digest("plots", "report"),
+        code=code_digest(*FIGURE_CODE),
     message:
         "Drawing the tuned alpha beside the best one."
     script:
@@ -199,7 +173,7 @@ rule claims:
     params:
         roles=roles,
         left_out=left_out,
-        code=code_digest("report", "models", "replay"),
+        code=code_digest("report", "models", "policies", "replay"),
     message:
         "Judging the paper's claims."
     script:

@@ -21,7 +21,7 @@ rule fig3b:
         mem_mb=1000,
         runtime=2,
     params:
-        code=code_digest("plots", "models", "report/claims"),
+        code=code_digest(*FIGURE_CODE),
     message:
         "Drawing Figure 3b."
     script:
@@ -79,7 +79,7 @@ rule table1:
         mem_mb=1000,
         runtime=2,
     params:
-        code=code_digest("plots/table1", "models", "report/page"),
+        code=code_digest(*FIGURE_CODE),
     message:
         "Computing Table 1."
     script:

@@ -23,7 +23,10 @@ rule retokenize_trace:
         code=code_digest(
             "traces/retokenize",
             "traces/vocabulary",
+            "traces/tokenizers",
+            "traces/describe",
             "traces/arrivals",
+            "traces/compiled",
             "traces/trace",
             "traces/tree",
         ),
@@ -52,7 +55,12 @@ rule text_replay_trace:
         runtime=15,
     params:
         code=code_digest(
-            "replay/texts", "traces/vocabulary", "traces/describe", "sim/server"
+            *SERVER_CODE,
+            "replay/texts",
+            "traces/vocabulary",
+            "traces/tokenizers",
+            "traces/describe",
+            "traces/arrivals",
         ),
     message:
         "Measuring what {wildcards.trace} loses when prompts are sent as texts."

@@ -40,7 +40,7 @@ rule predict:
     params:
         python=sys.executable,
         folder=lambda wildcards, output: Path(output.table).parent,
-        code=code_digest("report/predicted", "sim/server", "policies", "models"),
+        code=code_digest("report/predicted", "report/recorded", *SERVER_CODE),
     message:
         "Predicting the replays with the server simulator."
     shell:
@@ -74,9 +74,7 @@ rule live_replays:
     params:
         origin=ORIGINS[ORIGIN],
         folders=FOLDERS,
-        code=code_digest(
-            "plots/live", "plots/style", "report/live", "report/recorded", "replay"
-        ),
+        code=code_digest(*FIGURE_CODE, "replay"),
     message:
         "Drawing the replays."
     script:
@@ -106,9 +104,7 @@ rule live_ttft:
         runtime=2,
     params:
         origin=ORIGINS[ORIGIN],
-        code=code_digest(
-            "plots/ttft", "plots/style", "report/recorded", "models/latency"
-        ),
+        code=code_digest(*FIGURE_CODE, "replay"),
     message:
         "Drawing the time to first token against prompt length."
     script:
@@ -141,7 +137,7 @@ rule live_page:
     params:
         origin=ORIGINS[ORIGIN],
         folders=FOLDERS,
-        code=code_digest("report/live", "report/page", "report/recorded"),
+        code=code_digest(*FIGURE_CODE, "replay"),
     message:
         "Writing the page about live servers."
     script:
@@ -164,7 +160,7 @@ rule smoke_live:
         runtime=2,
     params:
         origin=ORIGINS[ORIGIN],
-        code=code_digest("report/live", "report/page"),
+        code=code_digest(*FIGURE_CODE, "replay"),
     message:
         "Gathering the checklists."
     script:

@@ -1,5 +1,4 @@
 # SGLang's cache with two pools, simulated under every policy: asked for by name, `server_sim`.
-from marconi_core.sim.server.sweep import CODE as SERVER_CODE
 
 
 rule simulate_server:
@@ -48,7 +47,7 @@ rule server_sim:
         runtime=2,
     params:
         roles=roles,
-        code=code_digest("plots/server_pools", "plots/style", "report"),
+        code=code_digest(*FIGURE_CODE),
     message:
         "Drawing the simulated server."
     script:

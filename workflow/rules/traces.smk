@@ -30,6 +30,8 @@ rule compile_dataset:
             "traces/tokenizers",
             "traces/retokenize",
             "traces/vocabulary",
+            "traces/jsonl",
+            "traces/compiled",
             "traces/trace",
             "traces/tree",
         ),
@@ -58,7 +60,9 @@ rule read_trace:
         mem_mb=2000,
         runtime=5,
     params:
-        code=code_digest("traces/jsonl", "traces/trace", "traces/tree"),
+        code=code_digest(
+            "traces/jsonl", "traces/compiled", "traces/trace", "traces/tree"
+        ),
     message:
         "Compiling the ready trace {wildcards.trace}."
     script:
@@ -111,12 +115,11 @@ rule describe_trace:
         runtime=2,
     params:
         code=code_digest(
+            *FIGURE_CODE,
             "traces/describe",
             "traces/arrivals",
+            "traces/trace",
             "traces/tree",
-            "plots/style",
-            "plots/panels",
-            "plots/trace",
         ),
     message:
         "Describing {wildcards.trace}."

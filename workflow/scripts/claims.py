@@ -1,11 +1,11 @@
 """Judges every claim of the paper and writes the results page."""
 
 from marconi_core.files import write_text
+from marconi_core.policies import COMPARED
 from marconi_core.provenance import versions
 from marconi_core.report.claims import evaluate, load_claims
 from marconi_core.report.live import table as live_table
 from marconi_core.report.live_claims import live_values, servers
-from marconi_core.report.measures import POLICIES
 from marconi_core.report.metrics import read_by_folder, read_tables
 from marconi_core.report.page import summary, to_front, to_html, to_markdown, verdicts
 from marconi_core.report.predicted import read_predictions
@@ -19,7 +19,7 @@ def main(snakemake):
     with rule_log(snakemake.log[0]):
         roles = [Role(**role) for role in snakemake.params.roles]
         runs = read_tables(snakemake.input.runs)
-        requests = read_tables(snakemake.input.requests, POLICIES)
+        requests = read_tables(snakemake.input.requests, COMPARED)
         experiments = read_by_folder(snakemake.input.experiments)
         claims = load_claims()
         recordings = load(csv_files(list(snakemake.input.live)))

@@ -36,7 +36,7 @@ class Source:
 
     Attributes:
         name: key in `SOURCES`.
-        summary: one sentence for lists and figure captions.
+        summary: what it is, for people, in one line.
         params: model of the options.
         read: ``read(params, files, encode)`` yields the sessions; `files` gives the path of each
             of `files_needed`.

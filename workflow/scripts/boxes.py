@@ -1,9 +1,9 @@
-"""Draws a figure from an experiment's rows; the rule is named like its module."""
+"""Draws a figure of boxes over configurations, Figure 7 or 8; the rule is named like its module."""
 
 from importlib import import_module
 
 from marconi_core.plots.style import save_with_data
-from marconi_core.report.claims import printed_by_claim
+from marconi_core.report.claims import printed_values
 from marconi_core.report.metrics import read_tables
 from marconi_core.report.roles import Role
 from marconi_core.rules.log import rule_log
@@ -13,8 +13,9 @@ def main(snakemake):
     with rule_log(snakemake.log[0]):
         roles = [Role(**role) for role in snakemake.params.roles]
         figure = import_module(f"marconi_core.plots.{snakemake.rule}")
-        rows = figure.table(read_tables(snakemake.input.rows), roles)
-        save_with_data(figure.draw(rows, printed_by_claim()), rows, snakemake.output)
+        paper = printed_values(figure.MEASURE)
+        boxes = figure.table(read_tables(snakemake.input.runs), roles, paper)
+        save_with_data(figure.draw(boxes), boxes, snakemake.output)
 
 
 if "snakemake" in globals():
