@@ -6,10 +6,8 @@ from dataclasses import dataclass
 import pandas as pd
 
 from marconi_core.models.paper import Geometry
-from marconi_core.traces.arrivals import PoissonArrivals, TypingArrivals
+from marconi_core.traces.arrivals import Arrivals, PoissonArrivals, TypingArrivals
 from marconi_core.traces.trace import Trace
-
-Arrivals = TypingArrivals | PoissonArrivals
 
 
 @dataclass(frozen=True)

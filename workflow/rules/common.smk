@@ -19,7 +19,7 @@ from marconi_core.serving.build import PATCHES, releases
 from marconi_core.sim.sweep import CODE
 from marconi_core.rules.experiments import arrivals_of, settings, trace_name
 from marconi_core.rules.live import recorded_inputs
-from marconi_core.rules.study import grid
+from marconi_core.rules.study import grid, title
 
 try:
     STUDY = load_config(config)

@@ -110,6 +110,7 @@ rule describe_trace:
         mem_mb=1000,
         runtime=2,
     params:
+        title=lambda wildcards: title(STUDY, wildcards.trace),
         code=code_digest(
             "traces/describe",
             "traces/arrivals",
