@@ -2,9 +2,10 @@
 
 import pandas as pd
 
-from marconi_core.experiments.base import Arrivals, Experiment, Setting
+from marconi_core.experiments.base import Experiment, Setting
 from marconi_core.policies.corrections import CORRECTED, FORMULAS, PAPER, Corrections
 from marconi_core.sim.simulation import Simulator
+from marconi_core.traces.arrivals import Arrivals
 
 POLICIES = ("vllm_plus", "sglang_plus", "marconi")
 

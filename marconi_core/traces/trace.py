@@ -23,7 +23,7 @@ from marconi_core.traces.tree import PrefixTree, PrefixTreeBuilder
 Tokens = Sequence[int] | NDArray[np.integer]
 SessionId = int | str
 
-FORMAT = 2  # of the compiled files; raise it when the arrays change their meaning
+FORMAT = 1  # of the compiled files; raise it when the arrays change their meaning
 MAX_TURN = 2**31 - 1
 MAX_LABEL = 2**63 - 1  # of sessions, where labels are numbers
 

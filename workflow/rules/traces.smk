@@ -18,7 +18,7 @@ rule compile_dataset:
     conda:
         "../envs/core.yaml"
     resources:
-        mem_mb=1000,
+        mem_mb=1500,
         runtime=5,
     params:
         source=lambda wildcards: dataset_of(wildcards).source,

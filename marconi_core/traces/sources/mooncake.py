@@ -66,7 +66,8 @@ class MooncakeParams(SourceParams):
         description="registered trace: chats of a production service, or requests made of public data",
     )
     path: Path | None = Field(
-        default=None, description="file of another trace in this format (.jsonl), instead of `trace`"
+        default=None,
+        description="file of another trace in this format (.jsonl), instead of `trace`",
     )
     sessions: PositiveInt = Field(default=100, description="number of requests, from the first")
     max_tokens: PositiveInt = Field(
@@ -133,5 +134,5 @@ SOURCE = Source(
     files_needed=tuple(map(registered, get_args(Published))),
     needs_tokenizer=False,
     timed=True,
-    caveat="block hashes, tokens made up",
+    caveat="made-up tokens",
 )
