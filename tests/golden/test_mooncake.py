@@ -91,6 +91,14 @@ def test_tokens_served_with_a_terabyte(conversation: Trace, policy: str, skipped
     assert simulate(conversation, policy, 1e12, MODEL).skipped.sum() == skipped
 
 
+def test_outputs_taken_to_be_continued_serve_states(load: Loader) -> None:
+    trace = load("conversation", REQUESTS["conversation"], continued=True)
+    assert trace.digest() == "2fb625796c3641ccda9a42eee10d1b626185f8512ab0b344cdb99436912d2ad4"
+    assert round(100 * describe(trace).shared_other_session, 1) == 38.9
+    assert simulate(trace, "vllm_plus", 1e12, MODEL).skipped.sum() == 8_280_102
+    assert simulate(trace, "marconi", 1e12, MODEL).skipped.sum() == 44_217_412
+
+
 @pytest.mark.parametrize("policy", ["vllm_plus", "sglang_plus", "oracle"])
 def test_first_requests_as_the_naive_simulator_has_them(load: Loader, policy: str) -> None:
     capacity, alpha = 2e10, 0.5 if policy == "oracle" else None

@@ -325,6 +325,34 @@ def test_mooncake_as_a_source(mooncake_file, tmp_path):
         load_workload("mooncake", {"path": tmp_path / "long.jsonl", "sessions": 1})
 
 
+def test_mooncake_prompts_may_continue_earlier_requests(tmp_path):
+    def line(length: int, output: int, hashes: list[int]) -> dict:
+        return {"timestamp": 0, "input_length": length, "output_length": output, "hash_ids": hashes}
+
+    rows = [
+        line(1030, 600, [0, 1, 2]),
+        line(1640, 9, [0, 1, 3, 4]),  # the first, its output, ten tokens more
+        line(1029 + 600, 9, [0, 1, 5, 6]),  # too short for that
+        line(1800, 9, [0, 1, 3, 7]),  # the second and its output
+        line(1640, 9, [0, 1, 3, 10]),  # as long as the second, another last block
+        line(600, 5, [0, 8]),
+        line(700, 5, [0, 9]),  # shares no more than all do
+    ]
+    write_lines(tmp_path / "t.jsonl", rows)
+    options = {"path": tmp_path / "t.jsonl", "sessions": 7}
+    apart = load_workload("mooncake", options)
+    continued = load_workload("mooncake", options | {"continued": True})
+    assert continued.n_in.tolist() == apart.n_in.tolist()
+    assert continued.n_out.tolist() == apart.n_out.tolist()
+    first, second, third, fourth, fifth, *_ = (continued.input_tokens(i).tolist() for i in range(7))
+    assert common(first + continued.output_tokens(0).tolist(), second) == 1630
+    assert common(second, third) == 1024
+    assert common(second + continued.output_tokens(1).tolist(), fourth) == 1649
+    assert common(second, fifth) == 1536
+    for i in (0, 2, 5, 6):
+        assert continued.input_tokens(i).tolist() == apart.input_tokens(i).tolist()
+
+
 @pytest.mark.parametrize("trace", ["conversation", "synthetic"])
 def test_mooncake_traces_are_registered(mooncake_file, tmp_path, monkeypatch, trace):
     with pytest.raises(DataError, match=f"fetch the 'mooncake_{trace}' data set first"):
