@@ -78,7 +78,7 @@ bench: $(INSTALLED) ## time the simulator beside the reference's CPU seconds
 	$(BIN)/python benchmarks/bench.py $(if $(DATA_MIRROR),--data-mirror $(DATA_MIRROR))
 
 bench-scaling: $(INSTALLED) ## time and memory from a thousand requests to a million (minutes, 2 GB of disk)
-	$(BIN)/python benchmarks/scaling.py
+	$(BIN)/python benchmarks/scaling.py $(if $(DATA_MIRROR),--data-mirror $(DATA_MIRROR))
 
 # Only this needs atheris, which is for Linux and few Pythons: it is no dependency. FUZZ names targets, FUZZ_SECONDS the time for each.
 fuzz: $(INSTALLED) ## search for input that a reader mishandles, guided by coverage: make fuzz [FUZZ=jsonl] [FUZZ_SECONDS=60]

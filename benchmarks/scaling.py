@@ -1,14 +1,15 @@
 """Times and memory from a thousand requests to a million: reading, loading and simulating a trace.
 
-    make bench-scaling
+    make bench-scaling [DATA_MIRROR=FOLDER]
 
 Each step runs in a process of its own, so that its peak memory is its own (about 200 MiB of it are
 Python, numba and numpy). Seconds are CPU seconds, compiled code warm. The requests are random chats of
-ten turns, 200 at a time, 130 tokens on average; the cache has the same size throughout. Beside the
-million, two things that should cost no more than they must: a file in Mooncake's format of the size of its
-published traces (random, not theirs), and a line of a gigabyte.
+ten turns, 200 at a time, 130 tokens on average; the cache has the same size throughout. Beside them, real
+ones: beginnings of an hour of a production service (Mooncake; hashes of blocks, tokens are made up), with
+12,000 tokens on average. And a thing that should cost no more than it must: a line of a gigabyte.
 
-Rows go to benchmarks/scaling.csv, the figure to benchmarks/scaling.svg.
+Rows go to benchmarks/scaling.csv, the figure to benchmarks/scaling.svg. With --only, nothing but what is named is
+measured; the other rows stay.
 """
 
 import argparse
@@ -18,13 +19,18 @@ import subprocess
 import sys
 import tempfile
 import time
-from collections.abc import Iterator
+from collections.abc import Callable, Iterable, Iterator
+from functools import partial
+from itertools import islice
 from pathlib import Path
 from typing import Any
 
 import numpy as np
 import pandas as pd
 
+from marconi_core import datasets
+from marconi_core.config import load_config
+from marconi_core.datasets import UnavailableError
 from marconi_core.errors import TraceError
 from marconi_core.files import atomic_path
 from marconi_core.models import MODELS
@@ -42,16 +48,30 @@ from marconi_core.traces.sources import mooncake
 from marconi_core.traces.trace import Request, Trace
 
 SIZES = (1_000, 3_000, 10_000, 30_000, 100_000, 300_000, 1_000_000)
+MOONCAKE_SIZES = (
+    1_000,
+    3_000,
+    12_014,
+)  # the last is all but prompts too long for the paper's FLOPs
 POLICIES = ("vllm_plus", "sglang_plus", "marconi")
 CAPACITY = 4e10
 TURNS, ACTIVE = 10, 200
-MOONCAKE_REQUESTS, MOONCAKE_BLOCKS = 23_608, 17  # requests and mean blocks of the published traces
 FOLDER = Path(__file__).parent
 
 
 def main() -> None:
     parser = argparse.ArgumentParser(description=__doc__)
-    parser.add_argument("--sizes", type=int, nargs="+", default=SIZES, help="numbers of requests")
+    parser.add_argument(
+        "--sizes", type=int, nargs="+", default=SIZES, help="numbers of chats' requests"
+    )
+    parser.add_argument("--only", nargs="+", choices=DATA, default=DATA, help="what is measured")
+    parser.add_argument("--data", type=Path, default=Path("results/data"), help="data folder")
+    parser.add_argument(
+        "--data-mirror",
+        type=Path,
+        default=load_config("workflow/config/default.yaml").mirror,
+        help="folder tried before the network",
+    )
     parser.add_argument("--output", type=Path, default=FOLDER, help="folder for CSV and figure")
     parser.add_argument("--step", nargs=2, metavar=("STEP", "FILE"), help=argparse.SUPPRESS)
     options = parser.parse_args()
@@ -59,23 +79,54 @@ def main() -> None:
         step, file = options.step
         print(json.dumps(STEPS[step](Path(file))))
         return
-    rows = []
+    target = options.output / "scaling.csv"
+    tables = {str(name): own for name, own in pd.read_csv(FOLDER / "scaling.csv").groupby("data")}
     with tempfile.TemporaryDirectory() as folder:
-        path = Path(folder)
-        for size in options.sizes:
-            write_chats(path / "chats.jsonl", size)
-            rows += measured("chats", "compile", path / "chats.jsonl")
-            rows += measured("chats", "simulate", path / "chats.npz")
-        write_mooncake(path / "mooncake.jsonl", MOONCAKE_REQUESTS)
-        rows += measured("mooncake format", "compile_mooncake", path / "mooncake.jsonl")
-        rows += measured("mooncake format", "simulate", path / "mooncake.npz")
-        write_long_line(path / "line.jsonl")
-        rows += measured("line of 1 GB", "refuse", path / "line.jsonl")
-    table = pd.DataFrame(rows)
-    with atomic_path(options.output / "scaling.csv") as partial:
-        table.to_csv(partial, index=False, float_format="%.4g")
-    draw(table[table["data"] == "chats"], options.output / "scaling.svg")
+        for name in options.only:
+            if rows := DATA[name](name, Path(folder), options):
+                tables[name] = pd.DataFrame(rows)
+    table = pd.concat([tables[name] for name in DATA if name in tables])
+    with atomic_path(target) as partial_file:
+        table.to_csv(partial_file, index=False, float_format="%.4g")
+    draw(table, options.output / "scaling.svg")
     print(table.to_string(index=False))
+
+
+def measure_chats(name: str, folder: Path, options: argparse.Namespace) -> list[dict[str, Any]]:
+    rows = []
+    file = folder / "chats.jsonl"
+    for size in options.sizes:
+        write_chats(file, size)
+        rows += measured(name, "compile", file)
+        rows += measured(name, "simulate", file.with_suffix(".npz"))
+    return rows
+
+
+def measure_mooncake(name: str, folder: Path, options: argparse.Namespace) -> list[dict[str, Any]]:
+    try:
+        published = datasets.fetch(name, options.data, options.data_mirror)
+    except UnavailableError as error:
+        print(f"{name} left out: {error}", file=sys.stderr)
+        return []
+    rows = []
+    file = folder / "mooncake.jsonl"
+    for size in MOONCAKE_SIZES:
+        write_mooncake(file, published, size)
+        rows += measured(name, "compile_mooncake", file)
+        rows += measured(name, "simulate", file.with_suffix(".npz"))
+    return rows
+
+
+def measure_long_line(name: str, folder: Path, options: argparse.Namespace) -> list[dict[str, Any]]:
+    write_long_line(folder / "line.jsonl")
+    return measured(name, "refuse", folder / "line.jsonl")
+
+
+DATA = {
+    "chats": measure_chats,
+    "mooncake_conversation": measure_mooncake,
+    "line of 1 GB": measure_long_line,
+}
 
 
 def measured(data: str, step: str, file: Path) -> list[dict[str, Any]]:
@@ -97,16 +148,9 @@ def in_own_process(step: str, file: Path) -> Any:
     return json.loads(printed)
 
 
-def compile_trace(file: Path) -> dict[str, Any]:
+def compile_trace(read: Callable[[Path], Iterable[Request]], file: Path) -> dict[str, Any]:
     warm_up()
-    seconds, trace = timed(lambda: Trace.build(read_requests(file)))
-    trace.save(file.with_suffix(".npz"))
-    return result({"read and compile": seconds}, trace)
-
-
-def compile_mooncake(file: Path) -> dict[str, Any]:
-    warm_up()
-    seconds, trace = timed(lambda: Trace.build(mooncake.read_requests(file)))
+    seconds, trace = timed(lambda: Trace.build(read(file)))
     trace.save(file.with_suffix(".npz"))
     return result({"read and compile": seconds}, trace)
 
@@ -136,8 +180,8 @@ def refuse(file: Path) -> dict[str, Any]:
 
 STEPS = {
     "warm_up": lambda file: warm_up(),
-    "compile": compile_trace,
-    "compile_mooncake": compile_mooncake,
+    "compile": partial(compile_trace, read_requests),
+    "compile_mooncake": partial(compile_trace, mooncake.read_requests),
     "simulate": simulate_trace,
     "refuse": refuse,
 }
@@ -203,28 +247,12 @@ def chats() -> Iterator[tuple[int, int, list[int], list[int]]]:
             active.pop()
 
 
-def write_mooncake(path: Path, requests: int) -> None:
-    """Write random chats in Mooncake's format; each goes on after most of its requests."""
-    rng = np.random.Generator(np.random.PCG64(1))
-    histories: list[list[int]] = [[0]]
-    blocks = 1
-    with path.open("w", encoding="utf-8") as file:
-        for number in range(requests):
-            place = int(rng.integers(len(histories)))
-            own = int(rng.geometric(2 / MOONCAKE_BLOCKS))
-            hashes = histories[place] + list(range(blocks, blocks + own))
-            blocks += own
-            row = {
-                "timestamp": 150 * number,
-                "input_length": 512 * len(hashes) - int(rng.integers(512)),
-                "output_length": int(rng.integers(1, 400)),
-                "hash_ids": hashes,
-            }
-            file.write(json.dumps(row) + "\n")
-            if len(histories) < ACTIVE:
-                histories.append(hashes[:-1])  # the last block is not full
-            else:
-                histories[place] = hashes[:-1] if rng.random() < 0.5 else [0]
+def write_mooncake(path: Path, published: Path, requests: int) -> None:
+    """Write the first requests of a published trace, but those that its reader leaves out."""
+    longest = mooncake.MooncakeParams().max_tokens
+    with published.open(encoding="utf-8") as lines, path.open("w", encoding="utf-8") as file:
+        fitting = (line for line in lines if json.loads(line)["input_length"] <= longest)
+        file.writelines(islice(fitting, requests))
 
 
 def write_long_line(path: Path) -> None:
@@ -235,44 +263,60 @@ def write_long_line(path: Path) -> None:
             file.write(block)
 
 
-def draw(rows: pd.DataFrame, path: Path) -> None:
-    """Draw seconds and memory against requests; dotted: in proportion to the requests."""
+def draw(table: pd.DataFrame, path: Path) -> None:
+    """Draw seconds against requests (dotted: in proportion to them), memory against tokens."""
     from matplotlib.figure import Figure
 
-    looks = {
-        "read and compile": {"color": SERIES_COLORS[2], "marker": "s"},
-        "load": {"color": "black", "marker": "D"},
-    } | {
-        p: {"color": POLICY_COLORS[p], "linestyle": POLICY_LINES[p], "marker": "o"}
-        for p in POLICIES
-    }
-    names = POLICY_NAMES | {
-        "read and compile": "read JSONL, compile",
-        "load": "load compiled, check",
-    }
     with paper_style():
-        figure = Figure(figsize=(7.0, 3.2), layout="constrained")
-        times, memory = figure.subplots(1, 2)
-        for step, own in rows.groupby("step", sort=False):
-            times.plot(
-                own["requests"], own["cpu_seconds"], label=names[step], markersize=3, **looks[step]
-            )
-        largest = rows[rows["step"] == "read and compile"].iloc[-1]
-        ends = rows["requests"].agg(["min", "max"])
-        times.plot(
-            ends, largest["cpu_seconds"] * ends / largest["requests"], ":", color="#999999", linewidth=1,
-        )  # fmt: skip
-        times.set(xscale="log", yscale="log", xlabel="requests", ylabel="CPU seconds")
-        for step, label in (
-            ("read and compile", "read JSONL, compile"),
-            ("load", "load, simulate"),
+        figure = Figure(figsize=(7.0, 3.4), layout="constrained")
+        chats, service, memory = figure.subplots(1, 3)
+        for axes, (name, (title, color, marker)) in zip(
+            (chats, service), SERIES.items(), strict=True
         ):
-            own = rows[rows["step"] == step]
-            memory.plot(own["requests"], own["peak_mib"], label=label, markersize=3, **looks[step])
-        memory.set(xlabel="requests", ylabel="peak memory (MiB)", ylim=(0, None))
-        times.legend(fontsize=7)
-        memory.legend(fontsize=7)
+            rows = table[table["data"] == name]
+            axes.set_title(title)
+            draw_seconds(axes, rows)
+            for step, line in (("read and compile", "-"), ("load", "--")):
+                own = rows[rows["step"] == step]
+                memory.plot(
+                    own["tokens"] / 1e6, own["peak_mib"], line, color=color, marker=marker, markersize=3,
+                    label=f"{name.split('_')[0]}: {MEMORY[step]}",
+                )  # fmt: skip
+        service.sharex(chats)
+        service.sharey(chats)
+        chats.set(ylabel="CPU seconds")
+        memory.set(xlabel="tokens (millions)", ylabel="peak memory (MiB)", ylim=(0, None))
+        memory.legend(fontsize=6, loc="lower right")
+        handles, labels = chats.get_legend_handles_labels()
+        figure.legend(handles, labels, loc="outside lower center", ncols=5)
     save(figure, path)
+
+
+def draw_seconds(axes: Any, rows: pd.DataFrame) -> None:
+    for step, own in rows.groupby("step", sort=False):
+        axes.plot(
+            own["requests"], own["cpu_seconds"], label=NAMES[step], markersize=3, **LOOKS[step]
+        )
+    largest = rows[rows["step"] == "read and compile"].iloc[-1]
+    ends = rows["requests"].agg(["min", "max"])
+    proportional = largest["cpu_seconds"] * ends / largest["requests"]
+    axes.plot(ends, proportional, ":", color="#999999", linewidth=1)
+    axes.set(xscale="log", yscale="log", xlabel="requests")
+
+
+SERIES = {
+    "chats": ("random chats", SERIES_COLORS[0], "o"),
+    "mooncake_conversation": ("Mooncake\n(production; made-up tokens)", SERIES_COLORS[1], "s"),
+}
+MEMORY = {"read and compile": "read, compile", "load": "load, simulate"}
+NAMES = POLICY_NAMES | {"read and compile": "read JSONL, compile", "load": "load compiled, check"}
+LOOKS: dict[Any, dict[str, str]] = {
+    "read and compile": {"color": SERIES_COLORS[2], "marker": "s"},
+    "load": {"color": "black", "marker": "D"},
+} | {
+    policy: {"color": POLICY_COLORS[policy], "linestyle": POLICY_LINES[policy], "marker": "o"}
+    for policy in POLICIES
+}
 
 
 if __name__ == "__main__":

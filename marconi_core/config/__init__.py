@@ -26,7 +26,12 @@ from marconi_core.errors import ConfigError, MarconiError
 from marconi_core.models import load_model
 from marconi_core.policies import COMPARED, POLICIES
 from marconi_core.report.roles import Role
-from marconi_core.traces.arrivals import PoissonArrivals, TypingArrivals
+from marconi_core.traces.arrivals import (
+    Arrivals,
+    PoissonArrivals,
+    RecordedArrivals,
+    TypingArrivals,
+)
 from marconi_core.traces.reading import read_document
 from marconi_core.traces.sources import SOURCES, validate_params
 from marconi_core.traces.sources.base import Source
@@ -39,6 +44,16 @@ MAX_MISTAKES = 20  # in a message
 Rate = Annotated[float, Field(ge=1e-6, le=1e6)]
 Bytes = Annotated[float, Field(gt=0, allow_inf_nan=False)]
 Alpha = Annotated[float, Field(ge=0, allow_inf_nan=False)]
+
+
+class RecordedTimes(Section):
+    """A timed trace: one trace, which arrives as it did."""
+
+    kind: Literal["recorded"] = Field(description="requests arrive at the times of the data set")
+
+    def arrivals(self) -> Iterator[RecordedArrivals]:
+        """Yield the one arrival process."""
+        yield RecordedArrivals()
 
 
 class TypingGrid(Section):
@@ -85,7 +100,7 @@ class DatasetConfig(Section):
         default_factory=dict, description="options of the reader, such as `path` of local files"
     )
     sessions: int = Field(ge=1, description="number of sessions", examples=[100])
-    arrivals: TypingGrid | PoissonGrid = Field(
+    arrivals: RecordedTimes | TypingGrid | PoissonGrid = Field(
         discriminator="kind",
         description="how requests arrive",
         examples=[{"kind": "typing", "sessions_per_second": [0.5, 1]}],
@@ -134,6 +149,17 @@ class DatasetConfig(Section):
         return self
 
     @model_validator(mode="after")
+    def _has_times(self) -> Self:
+        recorded = isinstance(self.arrivals, RecordedTimes)
+        if recorded and self.trace_dir is None and not self.reader.timed:
+            timed = ", ".join(name for name, source in SOURCES.items() if source.timed)
+            raise ValueError(
+                f"arrivals.kind: source `{self.source}` has no recorded times; choose `typing` or "
+                f"`poisson` (with times: {timed})"
+            )
+        return self
+
+    @model_validator(mode="after")
     def _can_be_translated(self) -> Self:
         if self.vocabulary is None:
             return self
@@ -162,12 +188,19 @@ class DatasetConfig(Section):
     @property
     def files_needed(self) -> tuple[str, ...]:
         """Registered files that have to be fetched first: none where the user gives a path."""
-        return () if self.trace_dir or self.params.get("path") else self.reader.files_needed
+        if self.trace_dir:
+            return ()
+        return self.reader.files_for(validate_params(self.reader, self.reader_params))
 
     @property
     def needs_tokenizer(self) -> bool:
         """Whether requests are made from text."""
         return self.trace_dir is None and self.reader.needs_tokenizer
+
+    @property
+    def caveat(self) -> str | None:
+        """What every label has to say of the data set."""
+        return None if self.trace_dir else self.reader.caveat
 
     @property
     def stand_in(self) -> bool:
@@ -257,10 +290,8 @@ class Config(Section):
 
     def roles(self, datasets: Iterable[str]) -> list[Role]:
         """Return the roles of the named data sets in figures and claims."""
-        return [
-            Role(name, self.datasets[name].paper_dataset, self.datasets[name].stand_in)
-            for name in datasets
-        ]
+        chosen = ((name, self.datasets[name]) for name in datasets)
+        return [Role(name, one.paper_dataset, one.stand_in, one.caveat) for name, one in chosen]
 
     def traces(self, datasets: Sequence[str] | None = None) -> "list[TraceSpec]":
         """Return the traces of the named data sets (default: of all), in configuration order."""
@@ -284,11 +315,11 @@ class Config(Section):
 
 
 class TraceSpec(NamedTuple):
-    """One trace of the grid: a data set at one arrival rate."""
+    """One trace of the grid: a data set under one arrival process."""
 
     name: str
     dataset: str
-    arrivals: TypingArrivals | PoissonArrivals
+    arrivals: Arrivals
 
 
 def load_config(source: str | os.PathLike[str] | Mapping[str, Any]) -> Config:

@@ -8,7 +8,7 @@ from typing import Annotated, Any, Literal, Union, get_args, get_origin
 from pydantic import BaseModel
 from pydantic_core import PydanticUndefined
 
-from marconi_core.config import Config, DatasetConfig, PoissonGrid, TypingGrid
+from marconi_core.config import Config, DatasetConfig, PoissonGrid, RecordedTimes, TypingGrid
 from marconi_core.config.live import LiveConfig
 from marconi_core.config.server import Pools, ServerConfig
 from marconi_core.replay.options import ReplayOptions
@@ -28,6 +28,7 @@ def option_table() -> str:
 def _options() -> Iterator[tuple[str, str, str, str]]:
     yield from _options_of(Config, "")
     yield from _options_of(DatasetConfig, "datasets.NAME.")
+    yield from _options_of(RecordedTimes, "datasets.NAME.arrivals(recorded).")
     yield from _options_of(TypingGrid, "datasets.NAME.arrivals(typing).")
     yield from _options_of(PoissonGrid, "datasets.NAME.arrivals(poisson).")
     yield from _options_of(ServerConfig, "server.")

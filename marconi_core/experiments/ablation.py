@@ -2,10 +2,11 @@
 
 import pandas as pd
 
-from marconi_core.experiments.base import Arrivals, Experiment, Setting
+from marconi_core.experiments.base import Experiment, Setting
 from marconi_core.policies import COMPARED
 from marconi_core.policies.corrections import CORRECTED, FORMULAS, PAPER, Corrections
 from marconi_core.sim.simulation import Simulator
+from marconi_core.traces.arrivals import Arrivals
 
 VARIANTS: dict[str, Corrections] = {
     "paper": PAPER,

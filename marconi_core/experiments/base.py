@@ -8,10 +8,8 @@ import pandas as pd
 from marconi_core.models.paper import Geometry
 from marconi_core.policies import get_policy
 from marconi_core.sim.simulation import Simulation, Simulator
-from marconi_core.traces.arrivals import PoissonArrivals, TypingArrivals
+from marconi_core.traces.arrivals import Arrivals, PoissonArrivals, TypingArrivals
 from marconi_core.traces.trace import Trace
-
-Arrivals = TypingArrivals | PoissonArrivals
 
 
 @dataclass(frozen=True)

@@ -4,8 +4,9 @@ import numpy as np
 import pandas as pd
 from numpy.typing import NDArray
 
-from marconi_core.experiments.base import Arrivals, Experiment, Setting, typing
+from marconi_core.experiments.base import Experiment, Setting, typing
 from marconi_core.sim.simulation import Simulator
+from marconi_core.traces.arrivals import Arrivals
 from marconi_core.traces.trace import Trace
 from marconi_core.traces.tree import ROOT
 

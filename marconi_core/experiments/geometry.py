@@ -8,12 +8,13 @@ in tokens, and by their FLOPs.
 
 import pandas as pd
 
-from marconi_core.experiments.base import Arrivals, Experiment, Setting
+from marconi_core.experiments.base import Experiment, Setting
 from marconi_core.models import MODELS, load_hybrid_model
 from marconi_core.models.cost import CostModel
 from marconi_core.models.paper import Geometry, cost_model
 from marconi_core.policies.corrections import Corrections
 from marconi_core.sim.simulation import Simulator
+from marconi_core.traces.arrivals import Arrivals
 from marconi_core.traces.trace import Trace
 
 REFERENCE = "paper_7b"

@@ -2,12 +2,13 @@
 
 import pandas as pd
 
-from marconi_core.experiments.base import Arrivals, Experiment, Setting
+from marconi_core.experiments.base import Experiment, Setting
 from marconi_core.policies import POLICIES
 from marconi_core.policies.corrections import Corrections
 from marconi_core.policies.flop_aware import costs
 from marconi_core.sim.bound import bounds, chances
 from marconi_core.sim.simulation import Simulator
+from marconi_core.traces.arrivals import Arrivals
 
 WITHIN_CAPACITY = Corrections(whole_edges=True, capacity=True)
 """The bound holds for caches that keep to their size and have no false hits."""

@@ -3,9 +3,10 @@
 import numpy as np
 import pandas as pd
 
-from marconi_core.experiments.base import Arrivals, Experiment, Setting, poisson, typing
+from marconi_core.experiments.base import Experiment, Setting, poisson, typing
 from marconi_core.models.paper import flops_saved
 from marconi_core.sim.simulation import Simulator
+from marconi_core.traces.arrivals import Arrivals
 
 CONTENDED = poisson(10, 7.5)
 CAPACITY = 8e10

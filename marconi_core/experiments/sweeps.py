@@ -10,10 +10,11 @@ from functools import partial
 
 import pandas as pd
 
-from marconi_core.experiments.base import Arrivals, Experiment, Setting, poisson
+from marconi_core.experiments.base import Experiment, Setting, poisson
 from marconi_core.experiments.requests import CAPACITY, CONTENDED
 from marconi_core.policies import COMPARED
 from marconi_core.sim.simulation import Simulator
+from marconi_core.traces.arrivals import Arrivals
 
 TWO = ("sglang_plus", "marconi")
 

@@ -60,13 +60,13 @@ def grid(
 
 
 def panels(
-    rows: pd.DataFrame, size: tuple[float, float], margin: float = 0.6
+    rows: pd.DataFrame, size: tuple[float, float], margin: float = 0.6, in_a_row: int = 4
 ) -> tuple[Figure, Iterator[tuple[Axes, pd.DataFrame]]]:
     """Return a figure; and axes, titled with the data set's label, and rows of each data set.
 
     When all have been drawn, a legend is put below. Arguments are those of `grid`.
     """
-    figure, axes = grid(rows["dataset"].nunique(), size, margin, sharey=True)
+    figure, axes = grid(rows["dataset"].nunique(), size, margin, in_a_row=in_a_row, sharey=True)
     return figure, _each(figure, [one for (one,) in axes], rows)
 
 

@@ -34,7 +34,7 @@ def table(runs: pd.DataFrame, roles: Sequence[Role]) -> pd.DataFrame:
 def draw(rows: pd.DataFrame, paper: Mapping[str, str]) -> Figure:
     """Draw one panel per data set from the rows of `table`."""
     with paper_style():
-        figure, parts = panels(rows, size_of_bars(rows), margin=1.1)
+        figure, parts = panels(rows, size_of_bars(rows), margin=1.1, in_a_row=3)
         for axes, own in parts:
             draw_bars(axes, own)
     return figure

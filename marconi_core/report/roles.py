@@ -13,16 +13,20 @@ class Role:
         dataset: name in the configuration and in the `dataset` column of result tables.
         paper_dataset: key of `PAPER_DATASETS`, or None for data the paper has no counterpart of.
         stand_in: the data only stands in for `paper_dataset` (no meaning without one).
+        caveat: what has to be said of the data wherever it is named.
     """
 
     dataset: str
     paper_dataset: str | None
     stand_in: bool
+    caveat: str | None = None
 
     @property
     def label(self) -> str:
-        """Name for figures and tables, which never hides a stand-in."""
-        if self.paper_dataset is None:
-            return self.dataset
-        paper_name = PAPER_DATASETS[self.paper_dataset]
-        return f"{self.dataset} (stand-in for {paper_name})" if self.stand_in else paper_name
+        """Name for figures and tables, which never hides a stand-in or a caveat."""
+        paper_name = PAPER_DATASETS.get(self.paper_dataset or "")
+        if paper_name and not self.stand_in:
+            return paper_name
+        notes = [f"stand-in for {paper_name}"] if paper_name else []
+        notes += [self.caveat] if self.caveat else []
+        return f"{self.dataset} ({'; '.join(notes)})" if notes else self.dataset

@@ -8,8 +8,9 @@ import pandas as pd
 
 from marconi_core.config import Config
 from marconi_core.experiments import EXPERIMENTS
-from marconi_core.experiments.base import Arrivals, Setting
+from marconi_core.experiments.base import Setting
 from marconi_core.models import load_model
+from marconi_core.traces.arrivals import Arrivals
 from marconi_core.traces.trace import Trace, Workload
 
 

@@ -4,7 +4,6 @@ import os
 from typing import Any
 
 from marconi_core.config import Config
-from marconi_core.traces.arrivals import PoissonArrivals
 from marconi_core.traces.trace import Trace, Workload
 
 
@@ -39,12 +38,19 @@ def grid(config: Config, name: str) -> dict[str, Any]:
 def labels(config: Config, name: str) -> dict[str, Any]:
     """Return what result rows say of a trace."""
     spec = config.trace(name)
-    agents = spec.arrivals if isinstance(spec.arrivals, PoissonArrivals) else None
+    arrivals = spec.arrivals.model_dump()
+    nothing = float("nan")
     return {
         "dataset": spec.dataset,
         "trace": spec.name,
-        "sps": spec.arrivals.sessions_per_second,
-        "art": agents.mean_response_time if agents else float("nan"),
+        "sps": arrivals.get("sessions_per_second", nothing),
+        "art": arrivals.get("mean_response_time", nothing),
         "sessions": config.datasets[spec.dataset].sessions,
-        "seed": agents.seed if agents else float("nan"),
+        "seed": arrivals.get("seed", nothing),
     }
+
+
+def title(config: Config, name: str) -> str:
+    """Return what a figure of one trace is called, with what has to be said of its data."""
+    caveat = config.datasets[config.trace(name).dataset].caveat
+    return f"{name} ({caveat})" if caveat else name

@@ -1,7 +1,8 @@
-"""When requests arrive: sessions start at a fixed rate, turns follow after a think time.
+"""When requests arrive: as recorded; or sessions start at a fixed rate, turns after a think time.
 
-Both processes are the paper's. Times are added up in the order of the paper's generator, so that
-even the last digit of a time, and with it the order of almost simultaneous requests, is the same.
+The two processes with think times are the paper's. Times are added up in the order of the paper's
+generator, so that even the last digit of a time, and with it the order of almost simultaneous requests,
+is the same.
 """
 
 from typing import Annotated, Literal
@@ -10,6 +11,7 @@ import numpy as np
 from numpy.typing import NDArray
 from pydantic import BaseModel, ConfigDict, Field, NonNegativeInt, PositiveFloat
 
+from marconi_core.errors import TraceError
 from marconi_core.traces.trace import Workload
 
 Positive = Annotated[PositiveFloat, Field(allow_inf_nan=False)]
@@ -17,6 +19,31 @@ Positive = Annotated[PositiveFloat, Field(allow_inf_nan=False)]
 
 class _Arrivals(BaseModel):
     model_config = ConfigDict(frozen=True, extra="forbid")
+
+
+class RecordedArrivals(_Arrivals):
+    """Requests arrive when the data set says that they did."""
+
+    kind: Literal["recorded"] = "recorded"
+
+    @property
+    def label(self) -> str:
+        """Part of a trace's name."""
+        return "recorded"
+
+    def timestamps(self, workload: Workload) -> NDArray[np.float64]:
+        """Return the arrival time of each request in seconds: float64[n], session-major order.
+
+        Raises:
+            TraceError: the data set does not give them.
+        """
+        if np.isnan(workload.recorded_ts).any():
+            raise TraceError("arrivals: no times were recorded; choose another kind")
+        return workload.recorded_ts
+
+
+class _Sessions(_Arrivals):
+    """Sessions start at a fixed rate, their turns follow after think times."""
 
     sessions_per_second: Positive = Field(description="arrival rate of sessions, 1/s")
 
@@ -42,7 +69,7 @@ class _Arrivals(BaseModel):
         raise NotImplementedError
 
 
-class TypingArrivals(_Arrivals):
+class TypingArrivals(_Sessions):
     """A person types the next message at a fixed speed."""
 
     kind: Literal["typing"] = "typing"
@@ -57,7 +84,7 @@ class TypingArrivals(_Arrivals):
         return workload.user_words / (self.words_per_minute / 60)
 
 
-class PoissonArrivals(_Arrivals):
+class PoissonArrivals(_Sessions):
     """An agent's environment answers after a Poisson-distributed whole number of seconds."""
 
     kind: Literal["poisson"] = "poisson"
@@ -81,7 +108,9 @@ class PoissonArrivals(_Arrivals):
         return waits
 
 
-Arrivals = Annotated[TypingArrivals | PoissonArrivals, Field(discriminator="kind")]
+Arrivals = Annotated[
+    RecordedArrivals | TypingArrivals | PoissonArrivals, Field(discriminator="kind")
+]
 
 
 def _short(value: float) -> str:

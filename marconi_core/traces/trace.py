@@ -6,6 +6,7 @@ into a `Trace`. Arrival rates only permute the requests, so all rates share one 
 
 import hashlib
 import json
+import math
 import os
 from array import array
 from collections.abc import Iterable, Sequence
@@ -50,11 +51,13 @@ class TurnTokens:
 
     Attributes:
         user_words: spaces in the user's message, which drive the typing time.
+        recorded_ts: arrival time that the data set gives, in seconds; NaN if it gives none.
     """
 
     input_tokens: Tokens
     output_tokens: Tokens
     user_words: int = 0
+    recorded_ts: float = math.nan
 
 
 @dataclass(frozen=True, slots=True)
@@ -223,8 +226,7 @@ class Trace(Requests):
     def check(self) -> None:
         super().check()
         _same_length(self, "session", ("ts",))
-        if not np.all(np.isfinite(self.ts) & (self.ts >= 0)):
-            raise ValueError("ts: a time is negative or no number")
+        _check_times("ts", self.ts)
 
     def _arrays(self) -> dict[str, NDArray[Any]]:
         return super()._arrays() | {"ts": self.ts}
@@ -236,14 +238,16 @@ class Trace(Requests):
 
 @dataclass(frozen=True)
 class Workload(Requests):
-    """The requests of a data set in session-major order, without arrival times.
+    """The requests of a data set in session-major order, before an arrival process orders them.
 
     Attributes:
         user_words: int32[n]; see `TurnTokens`.
+        recorded_ts: float64[n]; see `TurnTokens`.
         drawn_turns: int32[sessions]; see `SessionTokens`.
     """
 
     user_words: NDArray[np.int32]
+    recorded_ts: NDArray[np.float64]
     drawn_turns: NDArray[np.int32]
 
     @classmethod
@@ -254,16 +258,18 @@ class Workload(Requests):
             TraceError: there is no request.
         """
         columns = _Columns()
-        words, drawn = array("i"), array("i")
+        words, times, drawn = array("i"), array("d"), array("i")
         for session in sessions:
             columns.label(session.session_id)
             drawn.append(session.drawn_turns)
             for turn_id, turn in enumerate(session.turns):
                 columns.add(session.session_id, turn_id, turn.input_tokens, turn.output_tokens)
                 words.append(turn.user_words)
+                times.append(turn.recorded_ts)
         return cls(
             **columns.compile(name),
             user_words=np.array(words, np.int32),
+            recorded_ts=np.array(times, np.float64),
             drawn_turns=np.array(drawn, np.int32),
         )
 
@@ -282,8 +288,9 @@ class Workload(Requests):
 
     def check(self) -> None:
         super().check()
-        _same_length(self, "session", ("user_words",))
+        _same_length(self, "session", ("user_words", "recorded_ts"))
         _in_range("user_words", self.user_words, 0, 2**31)
+        _check_times("recorded_ts", self.recorded_ts[~np.isnan(self.recorded_ts)])
         if np.any(np.diff(self.session) < 0):
             raise ValueError("session: not in order")
         turns = np.bincount(self.session, minlength=len(self.session_ids))
@@ -293,12 +300,19 @@ class Workload(Requests):
             raise ValueError("drawn_turns: neither the turns of a session nor one more")
 
     def _arrays(self) -> dict[str, NDArray[Any]]:
-        return super()._arrays() | {"user_words": self.user_words, "drawn_turns": self.drawn_turns}
+        return super()._arrays() | {
+            "user_words": self.user_words,
+            "recorded_ts": self.recorded_ts,
+            "drawn_turns": self.drawn_turns,
+        }
 
     @classmethod
     def _fields(cls, file: CompiledFile) -> dict[str, Any]:
-        names = ("user_words", "drawn_turns")
-        return super()._fields(file) | {name: file.array(name, np.int32) for name in names}
+        return super()._fields(file) | {
+            "user_words": file.array("user_words", np.int32),
+            "recorded_ts": file.array("recorded_ts", np.float64),
+            "drawn_turns": file.array("drawn_turns", np.int32),
+        }
 
 
 class _Columns:
@@ -361,3 +375,8 @@ def _same_length(requests: Requests, name: str, others: Iterable[str]) -> None:
 def _in_range(name: str, values: NDArray[np.int32], low: int, high: int) -> None:
     if len(values) and not (low <= values.min() and values.max() < high):
         raise ValueError(f"{name}: not all of {low}..{high - 1}")
+
+
+def _check_times(name: str, ts: NDArray[np.float64]) -> None:
+    if not np.all(np.isfinite(ts) & (ts >= 0)):
+        raise ValueError(f"{name}: a time is negative or no number")

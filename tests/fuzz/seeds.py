@@ -45,6 +45,9 @@ TRACE_LINES = [
 MOONCAKE_LINES = [
     {"timestamp": 0, "input_length": 600, "output_length": 2, "hash_ids": [0, 1]},
     {"timestamp": 3000, "input_length": 1024, "output_length": 0, "hash_ids": [0, 2]},
+    {"timestamp": 6000, "input_length": 1100, "output_length": 1, "hash_ids": [0, 2, 3]},
+    {"timestamp": 9000, "input_length": 1200, "output_length": 1, "hash_ids": [0, 2, 4]},
+    {"timestamp": 9000, "input_length": 1200, "output_length": 1, "hash_ids": [0, 2, 4]},
 ]
 CONFIG = {
     "datasets": {

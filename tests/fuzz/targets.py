@@ -18,7 +18,7 @@ from marconi_core.errors import MarconiError
 from marconi_core.models import load_hybrid_model, load_model
 from marconi_core.traces.describe import describe
 from marconi_core.traces.jsonl import read_trace, trace_sha256
-from marconi_core.traces.sources import SOURCES, sharegpt, sharegpt_long
+from marconi_core.traces.sources import SOURCES, mooncake, sharegpt, sharegpt_long
 from marconi_core.traces.tekken import build_tekken
 from marconi_core.traces.tokenizers import build_llama2
 from marconi_core.traces.trace import Requests, Trace, Workload
@@ -60,6 +60,12 @@ def read_source(name: str, path: Path) -> None:
         use(Workload.build(source.read(params, files, one_byte_a_token), name))
 
 
+def read_mooncake(path: Path) -> None:
+    """Read all requests, outputs apart and repeated."""
+    for continued in (False, True):
+        use(Trace.build(mooncake.read_requests(path, continued)))
+
+
 def read_honeycomb(path: Path) -> None:
     source = SOURCES["swebench"]
     params = source.params.model_validate({"sessions": 1, "path": path.parent})
@@ -72,7 +78,7 @@ READERS: dict[str, tuple[str, Callable[[Path], object]]] = {
     "jsonl_xz": ("t.jsonl.xz", lambda path: use(read_trace(path))),
     "compiled_trace": ("t.npz", lambda path: use(Trace.load(path))),
     "compiled_workload": ("t.npz", lambda path: use(Workload.load(path))),
-    "mooncake": ("t.jsonl", partial(read_source, "mooncake")),
+    "mooncake": ("t.jsonl", read_mooncake),
     "sharegpt": ("t.json", partial(read_source, "sharegpt")),
     "sharegpt_long": ("t.json", partial(read_source, "sharegpt_long")),
     "swebench": ("t.jsonl", partial(read_source, "swebench")),

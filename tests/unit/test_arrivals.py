@@ -6,7 +6,13 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 from pydantic import TypeAdapter, ValidationError
 
-from marconi_core.traces.arrivals import Arrivals, PoissonArrivals, TypingArrivals
+from marconi_core.errors import TraceError
+from marconi_core.traces.arrivals import (
+    Arrivals,
+    PoissonArrivals,
+    RecordedArrivals,
+    TypingArrivals,
+)
 from marconi_core.traces.trace import SessionTokens, TurnTokens, Workload
 
 
@@ -61,11 +67,27 @@ def test_response_times_are_drawn_also_for_the_turn_that_broke_a_limit():
     assert arrivals.timestamps(workload(words, broke)).tolist() == expected
 
 
+def test_recorded_times_order_the_requests():
+    recorded = Workload.build(
+        SessionTokens(s, [TurnTokens([s], [s], recorded_ts=ts)], drawn_turns=1)
+        for s, ts in enumerate([3.0, 0.5, 3.0, 1.5])
+    )
+    trace = recorded.schedule(RecordedArrivals().timestamps(recorded))
+    assert trace.ts.tolist() == [0.5, 1.5, 3.0, 3.0]
+    assert trace.session.tolist() == [1, 3, 0, 2]  # of equal times the first comes first
+
+
+def test_recorded_arrivals_need_times():
+    with pytest.raises(TraceError, match="no times were recorded; choose another kind"):
+        RecordedArrivals().timestamps(workload([[1], [1]]))
+
+
 def test_labels_are_those_of_the_paper():
     assert TypingArrivals(sessions_per_second=0.25).label == "sps=0.25"
     assert TypingArrivals(sessions_per_second=10).label == "sps=10"
     assert PoissonArrivals(sessions_per_second=1.0, mean_response_time=5).label == "sps=1_art=5"
     assert PoissonArrivals(sessions_per_second=2, mean_response_time=7.5).label == "sps=2_art=7.5"
+    assert RecordedArrivals().label == "recorded"
 
 
 @pytest.mark.parametrize(
@@ -77,6 +99,7 @@ def test_labels_are_those_of_the_paper():
         {"kind": "poisson", "sessions_per_second": 1, "mean_response_time": -1},
         {"kind": "typing", "sessions_per_second": 1, "mean_response_time": 5},
         {"kind": "bursts", "sessions_per_second": 1},
+        {"kind": "recorded", "sessions_per_second": 1},
     ],
 )
 def test_impossible_arrivals_are_refused(wrong):

@@ -3,13 +3,15 @@
 from pathlib import Path
 from typing import Any
 
+import numpy as np
 import pytest
 import yaml
 from pydantic import ValidationError
 
 from marconi_core.config import Config, load_config
 from marconi_core.errors import ConfigError
-from marconi_core.rules.study import grid
+from marconi_core.rules.study import grid, labels, title
+from marconi_core.traces.arrivals import RecordedArrivals
 
 
 @pytest.fixture
@@ -115,6 +117,63 @@ def test_swebench_is_a_stand_in_unless_the_user_has_the_papers(
     dataset = load_config(content).datasets["agents"]
     assert dataset.stand_in is stand_in
     assert dataset.files_needed == (("swebench",) if stand_in else ())
+
+
+@pytest.fixture
+def timed(content: dict[str, Any]) -> dict[str, Any]:
+    """The configuration with one data set more, which has recorded times."""
+    content["datasets"]["service"] = {
+        "source": "mooncake",
+        "params": {"trace": "synthetic"},
+        "sessions": 5,
+        "arrivals": {"kind": "recorded"},
+        "capacities_bytes": [1e12],
+    }
+    return content
+
+
+def test_a_timed_trace_arrives_as_recorded(timed: dict[str, Any]) -> None:
+    config = load_config(timed)
+    [spec] = config.traces(["service"])
+    assert spec == ("service_recorded_nums=5", "service", RecordedArrivals())
+    found = labels(config, spec.name)
+    assert (found["dataset"], found["trace"], found["sessions"]) == ("service", spec.name, 5)
+    assert all(np.isnan(found[name]) for name in ("sps", "art", "seed"))
+
+
+def test_labels_of_a_timed_trace_say_that_tokens_are_made_up(timed: dict[str, Any]) -> None:
+    config = load_config(timed)
+    [role] = config.roles(["service"])
+    assert role.label == "service (made-up tokens)"
+    assert title(config, "service_recorded_nums=5") == "service_recorded_nums=5 (made-up tokens)"
+    assert title(config, "chats_sps=1_nums=3") == "chats_sps=1_nums=3"
+    timed["datasets"]["service"]["paper_dataset"] = "lmsys"
+    [role] = load_config(timed).roles(["service"])
+    assert role.label == "service (stand-in for LMSys; made-up tokens)"
+
+
+@pytest.mark.parametrize(
+    ("params", "files"),
+    [
+        ({}, ("mooncake_conversation",)),
+        ({"trace": "synthetic"}, ("mooncake_synthetic",)),
+        ({"path": "toolagent.jsonl"}, ()),
+    ],
+)
+def test_files_of_a_timed_trace(
+    timed: dict[str, Any], params: dict[str, str], files: tuple[str, ...]
+) -> None:
+    timed["datasets"]["service"]["params"] = params
+    assert load_config(timed).datasets["service"].files_needed == files
+
+
+def test_recorded_arrivals_need_a_timed_source_or_ready_traces(content: dict[str, Any]) -> None:
+    chats = content["datasets"]["chats"]
+    chats["arrivals"] = {"kind": "recorded"}
+    assert "`synthetic` has no recorded times; choose `typing` or" in message(content)
+    assert "(with times: mooncake)" in message(content)
+    chats["trace_dir"] = "folder"
+    assert load_config(content).traces(["chats"])[0].name == "chats_recorded_nums=3"
 
 
 def test_mirror_counts_only_when_it_is_there(content: dict[str, Any], tmp_path: Path) -> None:

@@ -19,8 +19,8 @@ from marconi_core.serving.simulated.__main__ import main as simulated
 from marconi_core.serving.simulated.cache import FixedCache, NoCache, TunedCache, cache_for
 from marconi_core.serving.simulated.engine import Engine, Limits, made_up
 from marconi_core.serving.simulated.faults import Fault, at
-from marconi_core.serving.simulated.latency import Latency
 from marconi_core.serving.simulated.flags import command_line, running_requests
+from marconi_core.serving.simulated.latency import Latency
 from marconi_core.sim.server import STOCK, PoolSizes, ServerPolicy
 from marconi_core.traces.trace import Request, Trace
 from tests.unit.simulated_server import serving

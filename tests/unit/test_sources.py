@@ -12,9 +12,11 @@ import pytest
 from marconi_core import datasets
 from marconi_core.datasets import UnavailableError
 from marconi_core.errors import ConfigError, DataError, TraceError
+from marconi_core.traces.arrivals import RecordedArrivals
 from marconi_core.traces.sources import SOURCES, get_source, load_workload, mooncake
 from marconi_core.traces.sources.hub import mostly_ascii
 from marconi_core.traces.tokenizers import llama2_json
+from marconi_core.traces.trace import Trace
 from tests.naive import common
 
 SHAREGPT_FILE = "ShareGPT_V3_unfiltered_cleaned_split.json"
@@ -68,6 +70,8 @@ def test_every_source_names_registered_files_and_documents_its_options():
         assert source.name == name
         assert set(source.files_needed) <= entries.keys()
         assert all(field.description for field in source.params.model_fields.values())
+        if source.files_needed:
+            assert source.files_for(source.params())
     assert SOURCES["sharegpt"].stand_in_for is None
     assert SOURCES["sharegpt_long"].stand_in_for.startswith("LMSys")
 
@@ -306,14 +310,59 @@ def test_mooncake_prompts_are_alike_as_far_as_their_hashes(mooncake_file):
     assert not set(prompts.tolist()) & {t for r in requests for t in r.output_tokens.tolist()}
 
 
-def test_mooncake_as_a_source(mooncake_file):
+def test_mooncake_as_a_source(mooncake_file, tmp_path):
     workload = load_workload("mooncake", {"path": mooncake_file, "sessions": 5})
     assert workload.n_in.tolist() == [1300, 1024, 1300, 1536, 5]
     assert workload.drawn_turns.tolist() == [1] * 5
+    assert workload.recorded_ts.tolist() == [0, 2.999, 2.999, 6, 6]
+    recorded = workload.schedule(RecordedArrivals().timestamps(workload))
+    assert recorded.digest() == Trace.build(mooncake.read_requests(mooncake_file)).digest()
     shorter = {"path": mooncake_file, "sessions": 2, "max_tokens": 1024}
     assert load_workload("mooncake", shorter).n_in.tolist() == [1024, 5]
-    with pytest.raises(ConfigError, match="option 'path': Field required"):
-        load_workload("mooncake")
+    long = {"timestamp": 0, "input_length": 120_001, "output_length": 1, "hash_ids": [*range(235)]}
+    write_lines(tmp_path / "long.jsonl", [long])
+    with pytest.raises(DataError, match="only 0 conversations that fit"):
+        load_workload("mooncake", {"path": tmp_path / "long.jsonl", "sessions": 1})
+
+
+def test_mooncake_prompts_may_continue_earlier_requests(tmp_path):
+    def line(length: int, output: int, hashes: list[int]) -> dict:
+        return {"timestamp": 0, "input_length": length, "output_length": output, "hash_ids": hashes}
+
+    rows = [
+        line(1030, 600, [0, 1, 2]),
+        line(1640, 9, [0, 1, 3, 4]),  # the first, its output, ten tokens more
+        line(1029 + 600, 9, [0, 1, 5, 6]),  # too short for that
+        line(1800, 9, [0, 1, 3, 7]),  # the second and its output
+        line(1640, 9, [0, 1, 3, 10]),  # as long as the second, another last block
+        line(600, 5, [0, 8]),
+        line(700, 5, [0, 9]),  # shares no more than all do
+    ]
+    write_lines(tmp_path / "t.jsonl", rows)
+    options = {"path": tmp_path / "t.jsonl", "sessions": 7}
+    apart = load_workload("mooncake", options)
+    continued = load_workload("mooncake", options | {"continued": True})
+    assert continued.n_in.tolist() == apart.n_in.tolist()
+    assert continued.n_out.tolist() == apart.n_out.tolist()
+    first, second, third, fourth, fifth, *_ = (continued.input_tokens(i).tolist() for i in range(7))
+    assert common(first + continued.output_tokens(0).tolist(), second) == 1630
+    assert common(second, third) == 1024
+    assert common(second + continued.output_tokens(1).tolist(), fourth) == 1649
+    assert common(second, fifth) == 1536
+    for i in (0, 2, 5, 6):
+        assert continued.input_tokens(i).tolist() == apart.input_tokens(i).tolist()
+
+
+@pytest.mark.parametrize("trace", ["conversation", "synthetic"])
+def test_mooncake_traces_are_registered(mooncake_file, tmp_path, monkeypatch, trace):
+    with pytest.raises(DataError, match=f"fetch the 'mooncake_{trace}' data set first"):
+        load_workload("mooncake", {"trace": trace}, tmp_path)
+    mooncake_file.rename(tmp_path / f"mooncake-{trace}-trace.jsonl")
+    monkeypatch.setattr(datasets, "checked_path", datasets.local_path)
+    workload = load_workload("mooncake", {"trace": trace, "sessions": 5}, tmp_path)
+    assert workload.n_in.tolist() == [1300, 1024, 1300, 1536, 5]
+    with pytest.raises(ConfigError, match=r"option 'trace': .*'conversation' or 'synthetic'"):
+        load_workload("mooncake", {"trace": "toolagent"})
 
 
 @pytest.mark.parametrize(

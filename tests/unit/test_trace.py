@@ -19,7 +19,9 @@ REQUESTS = [
     Request("b", 1, 2.5, [5, 6, 7, 8, 9], [1, 2]),
 ]
 SESSIONS = [
-    SessionTokens(7, [TurnTokens([1, 2], [3], 4), TurnTokens([1, 2, 3, 4], [5], 6)], drawn_turns=3),
+    SessionTokens(
+        7, [TurnTokens([1, 2], [3], 4, 0.5), TurnTokens([1, 2, 3, 4], [5], 6, 2.0)], drawn_turns=3
+    ),
     SessionTokens(9, [], drawn_turns=1),
     SessionTokens(8, [TurnTokens([1], [2])], drawn_turns=1),
 ]
@@ -49,6 +51,7 @@ def test_workload_keeps_empty_sessions() -> None:
     assert workload.session_ids == (7, 9, 8)
     assert workload.session.tolist() == [0, 0, 2] and workload.turn.tolist() == [0, 1, 0]
     assert workload.user_words.tolist() == [4, 6, 0]
+    assert workload.recorded_ts.tolist() == pytest.approx([0.5, 2.0, np.nan], nan_ok=True)
     assert workload.drawn_turns.tolist() == [3, 1, 1]
 
 
@@ -160,6 +163,13 @@ def test_workloads_cannot_ask_for_more_draws_than_they_have_turns(tmp_path: Path
     workload = Workload.build(SESSIONS)
     replace(workload, drawn_turns=np.array([3, 1, 2**31 - 1], np.int32)).save(tmp_path / "w.npz")
     with pytest.raises(TraceError, match="drawn_turns: neither the turns of a session nor one"):
+        Workload.load(tmp_path / "w.npz")
+
+
+def test_recorded_times_are_checked(tmp_path: Path) -> None:
+    workload = Workload.build(SESSIONS)
+    replace(workload, recorded_ts=np.array([0.5, -1.0, np.nan])).save(tmp_path / "w.npz")
+    with pytest.raises(TraceError, match="recorded_ts: a time is negative or no number"):
         Workload.load(tmp_path / "w.npz")
 
 

@@ -17,7 +17,7 @@ from marconi_core.provenance import code_digest
 from marconi_core.rules.availability import VOCABULARY, read_reasons
 from marconi_core.rules.experiments import arrivals_of, settings, trace_name
 from marconi_core.rules.live import recorded_inputs
-from marconi_core.rules.study import grid
+from marconi_core.rules.study import grid, title
 from marconi_core.serving.build import PATCHES, releases
 from marconi_core.sim.server.sweep import CODE as SERVER_CODE
 from marconi_core.sim.sweep import CODE

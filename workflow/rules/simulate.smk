@@ -17,7 +17,7 @@ rule simulate:
     conda:
         "../envs/core.yaml"
     resources:
-        mem_mb=1500,
+        mem_mb=2500,
         runtime=3,
     params:
         grid=lambda wildcards: grid(STUDY, wildcards.trace),

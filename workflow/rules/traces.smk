@@ -18,7 +18,7 @@ rule compile_dataset:
     conda:
         "../envs/core.yaml"
     resources:
-        mem_mb=1000,
+        mem_mb=1500,
         runtime=5,
     params:
         source=lambda wildcards: dataset_of(wildcards).source,
@@ -114,6 +114,7 @@ rule describe_trace:
         mem_mb=1000,
         runtime=2,
     params:
+        title=lambda wildcards: title(STUDY, wildcards.trace),
         code=code_digest(
             *FIGURE_CODE,
             "traces/describe",

@@ -14,7 +14,7 @@ def main(snakemake):
         config = load_config(snakemake.config)
         trace = load_trace(config, snakemake.wildcards.trace, snakemake.input.compiled)
         write_text(snakemake.output.table, describe(trace).to_text() + "\n")
-        save(draw(trace, snakemake.wildcards.trace), snakemake.output.figure)
+        save(draw(trace, snakemake.params.title), snakemake.output.figure)
 
 
 if "snakemake" in globals():

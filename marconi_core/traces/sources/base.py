@@ -29,6 +29,10 @@ class SourceParams(BaseModel):
         default=32768, description="a turn longer than this ends its session, tokens"
     )
 
+    def needs(self, file: str) -> bool:
+        """Whether a file of `Source.files_needed` is needed: none where `path` gives a copy."""
+        return getattr(self, "path", None) is None
+
 
 @dataclass(frozen=True)
 class Source:
@@ -40,9 +44,11 @@ class Source:
         params: model of the options.
         read: ``read(params, files, encode)`` yields the sessions; `files` gives the path of each
             of `files_needed`.
-        files_needed: names in the registry of data sets.
+        files_needed: names in the registry of data sets, of which `files_for` chooses.
         needs_tokenizer: texts have to be tokenized; otherwise `encode` is not used.
         think_time: arrival process that fits: a typing person or a working agent.
+        timed: the data set says when each request arrived.
+        caveat: what every label has to say of the data, in few words; None if nothing.
         stand_in_for: the paper's data set that this one replaces; None if it replaces none.
     """
 
@@ -53,11 +59,13 @@ class Source:
     files_needed: tuple[str, ...] = ()
     needs_tokenizer: bool = True
     think_time: Literal["typing", "poisson"] = "typing"
+    timed: bool = False
+    caveat: str | None = None
     stand_in_for: str | None = None
 
     def files_for(self, params: SourceParams) -> tuple[str, ...]:
-        """Return the registered files needed: none if option `path` gives a copy of the user's."""
-        return () if getattr(params, "path", None) else self.files_needed
+        """Return the registered files that the options ask for."""
+        return tuple(file for file in self.files_needed if params.needs(file))
 
 
 def checked_messages(
