@@ -4,18 +4,18 @@ Timestamps tie, and then the reference's eviction order is whatever heapq makes 
 the same algorithm, comparison for comparison.
 """
 
-from marconi_core.jit import compiled
+from marconi_core.jit import in_place
 from marconi_core.sim.records import Ints, Records
 
 
-@compiled
+@in_place
 def heapify(heap: Ints, size: int, cache: Records) -> None:
     """Make ``heap[:size]`` a heap."""
     for place in range(size // 2 - 1, -1, -1):
         _sift_up(heap, size, place, cache)
 
 
-@compiled
+@in_place
 def pop(heap: Ints, size: int, cache: Records) -> int:
     """Return the least recently used node; the heap is then ``heap[: size - 1]``."""
     least = heap[0]
@@ -25,14 +25,14 @@ def pop(heap: Ints, size: int, cache: Records) -> int:
     return least
 
 
-@compiled
+@in_place
 def push(heap: Ints, size: int, node: int, cache: Records) -> None:
     """Add a node; the heap is then ``heap[: size + 1]``."""
     heap[size] = node
     _sift_down(heap, 0, size, cache)
 
 
-@compiled
+@in_place
 def _sift_down(heap: Ints, start: int, place: int, cache: Records) -> None:
     """Move ``heap[place]`` towards `start` past parents with later timestamps."""
     item = heap[place]
@@ -45,7 +45,7 @@ def _sift_down(heap: Ints, start: int, place: int, cache: Records) -> None:
     heap[place] = item
 
 
-@compiled
+@in_place
 def _sift_up(heap: Ints, size: int, place: int, cache: Records) -> None:
     """Let the earlier child rise, down to a leaf's place, then settle the item from there."""
     start, item = place, heap[place]

@@ -8,7 +8,7 @@ from typing import Any
 
 import numpy as np
 
-from marconi_core.jit import compiled
+from marconi_core.jit import compiled, in_place
 from marconi_core.policies.candidates import Candidates, empty_candidates, touch
 from marconi_core.policies.flop_aware import Costs
 from marconi_core.sim.radix_eviction import (
@@ -147,12 +147,12 @@ def replay(
     return skipped, evicted, counters, evictions, cache
 
 
-@compiled
+@in_place
 def _size(nodes: int, tokens: int, costs: Costs) -> int:
     return costs.state_bytes * nodes + costs.kv_bytes * tokens
 
 
-@compiled
+@in_place
 def _need(length: int, matched: int, on_whole_edges: int, costs: Costs) -> int:
     """Return the bytes that the insertion of `length` tokens takes.
 
@@ -165,7 +165,7 @@ def _need(length: int, matched: int, on_whole_edges: int, costs: Costs) -> int:
     return _size(states, length - matched, costs)
 
 
-@compiled
+@in_place
 def _stamp(
     tree: Records,
     cache: Records,
@@ -188,7 +188,7 @@ def _stamp(
             review(tree, cache, candidates, node, costs, rule, value)
 
 
-@compiled
+@in_place
 def _use_path(cache: Records, node: int, clock: int) -> None:
     """LRU: mark a node and its ancestors as used now, the deepest first."""
     while node != ROOT:
@@ -196,7 +196,7 @@ def _use_path(cache: Records, node: int, clock: int) -> None:
         node = cache[node].parent
 
 
-@compiled
+@in_place
 def _insert(
     tree: Records,
     cache: Records,
@@ -249,7 +249,7 @@ def _insert(
     return added, added_tokens
 
 
-@compiled
+@in_place
 def _start_life(cache: Records, node: int, clock: int) -> None:
     """A node is cached from now on."""
     cache[node].timestamp = clock

@@ -4,7 +4,7 @@ from typing import Any
 
 import numpy as np
 
-from marconi_core.jit import compiled
+from marconi_core.jit import compiled, in_place
 from marconi_core.policies.base import Entry
 from marconi_core.policies.candidates import (
     Candidates,
@@ -41,7 +41,7 @@ OLDEST_LEAF, FLOP_SCORE, VALUE_SCORE, VALUE_RANK = range(4)
 recency + alpha * a policy's own value; the lowest such value, of equals the least recently used."""
 
 
-@compiled
+@in_place
 def review(
     tree: Records,
     cache: Records,
@@ -64,7 +64,7 @@ def review(
         change(candidates, cache[node].candidate, worth, cache[node].timestamp)
 
 
-@compiled
+@in_place
 def _worth(tree: Records, cache: Records, node: int, costs: Costs, rule: int, value: Any) -> float:
     start, end = tree[cache[node].parent].depth, tree[node].depth
     if rule == FLOP_SCORE:
@@ -81,7 +81,7 @@ def _worth(tree: Records, cache: Records, node: int, costs: Costs, rule: int, va
     return value(entry)
 
 
-@compiled
+@in_place
 def _withdraw(cache: Records, candidates: Candidates, node: int) -> None:
     """Remove `node` from the candidates, if it is one."""
     place = cache[node].candidate
@@ -91,7 +91,7 @@ def _withdraw(cache: Records, candidates: Candidates, node: int) -> None:
         cache[node].candidate = ABSENT
 
 
-@compiled
+@in_place
 def evict_by_score(
     tree: Records,
     cache: Records,
@@ -156,7 +156,7 @@ def evict_by_score(
     return gone, gone_tokens, leaves
 
 
-@compiled
+@in_place
 def _first(tree: Records, cache: Records, candidates: Candidates, ties: int) -> int:
     """Return the first in DFS preorder of the candidates that a search found."""
     victim = candidates.tied[0]
@@ -218,7 +218,7 @@ def evict_oldest_leaves(
     return gone, gone_tokens
 
 
-@compiled
+@in_place
 def _ties_matter(tree: Records, cache: Records, excess: float, costs: Costs) -> bool:
     """Tell whether two leaves of the same age may compete while `excess` bytes are freed.
 
