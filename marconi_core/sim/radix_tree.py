@@ -208,23 +208,6 @@ def precedes(tree: Records, cache: Records, a: int, b: int) -> bool:
     return cache[below_a].rank < cache[below_b].rank
 
 
-@in_place
-def collect_leaves(cache: Records, leaves: Ints) -> int:
-    """Write the nodes without children in DFS preorder; the root if it is the only node."""
-    node, count = ROOT, 0
-    while True:
-        if cache[node].first_child != ABSENT:
-            node = cache[node].first_child
-            continue
-        leaves[count] = node
-        count += 1
-        while node != ROOT and cache[node].next_sibling == ABSENT:
-            node = cache[node].parent
-        if node == ROOT:
-            return count
-        node = cache[node].next_sibling
-
-
 def cached_nodes(tree: PrefixTree, cache: Records) -> Iterator[CachedNode]:
     """Yield the cached nodes in preorder, children in the order of the reference's dicts."""
     pending = [(int(cache[ROOT]["first_child"]), 1)]
