@@ -5,7 +5,8 @@ before it, and has no number of its own; a node that takes a leaf's place takes 
 many leaves come before a number is a sum of counts, kept as a Fenwick tree.
 
 Only where the oldest leaves tie is the place of one of them asked for. If such a leaf has no number,
-all are numbered anew: not before every leaf of the last numbering was used again or evicted.
+all are numbered anew. That is rare: by then every leaf of the last numbering has been used again, is
+evicted, or is about to be, since all of them are older.
 """
 
 from typing import NamedTuple
@@ -66,7 +67,7 @@ def remove_leaf(order: LeafOrder, cache: Records, leaf: int) -> None:
 
 
 @in_place
-def place(order: LeafOrder, leaf: int) -> int:
+def place_of(order: LeafOrder, leaf: int) -> int:
     """Return how many leaves come before one that has a number."""
     total, entry = 0, order.number[leaf]
     while entry > 0:

@@ -15,14 +15,9 @@ from marconi_core.policies.candidates import (
     search_values,
 )
 from marconi_core.policies.flop_aware import Costs, efficiency, prefill_flops
-from marconi_core.sim import heap
-from marconi_core.sim.leaf_order import LEAVES, LeafOrder, number_anew, place, remove_leaf
-from marconi_core.sim.radix_tree import (
-    forget_children,
-    last_edge,
-    precedes,
-    set_edge,
-)
+from marconi_core.sim.heap import clear, heapify, pop, push
+from marconi_core.sim.leaf_order import LEAVES, LeafOrder, number_anew, place_of, remove_leaf
+from marconi_core.sim.radix_tree import forget_children, last_edge, precedes, set_edge
 from marconi_core.sim.records import (
     ABSENT,
     INTERNAL,
@@ -34,8 +29,6 @@ from marconi_core.sim.records import (
 )
 from marconi_core.sim.ring import unlink
 from marconi_core.traces.tree import ROOT
-
-heapify, pop, push, clear = heap.heapify, heap.pop, heap.push, heap.clear
 
 OLDEST_LEAF, FLOP_SCORE, VALUE_SCORE, VALUE_RANK = range(4)
 """Rules: the least recently used leaf; the lowest recency + alpha * FLOPs saved per byte; the lowest
@@ -259,6 +252,6 @@ def _build_heap(cache: Records, order: LeafOrder, heap: Ints, reached: int) -> N
         number_anew(order, cache)
     places = np.empty(count, np.int32)
     for i in range(count):
-        places[i] = place(order, leaves[i])
+        places[i] = place_of(order, leaves[i])
         heap[places[i]] = leaves[i]
     heapify(heap, order.totals[LEAVES], places, cache)

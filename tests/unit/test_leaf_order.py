@@ -10,7 +10,7 @@ from marconi_core.sim.leaf_order import (
     add_leaf,
     empty_order,
     number_anew,
-    place,
+    place_of,
     remove_leaf,
 )
 from marconi_core.sim.radix_tree import empty_cache
@@ -67,4 +67,4 @@ def test_places_after_any_change(changes: list[tuple[str, int]]) -> None:
         for before, leaf in enumerate(found):
             assert (order.number[leaf] >= 0) == (leaf in numbered)
             if leaf in numbered:
-                assert place(order, leaf) == before
+                assert place_of(order, leaf) == before
