@@ -11,7 +11,7 @@ from typing import Any, NamedTuple
 import numpy as np
 from numpy.typing import NDArray
 
-from marconi_core.jit import compiled
+from marconi_core.jit import compiled, in_place
 
 GROUP = 32
 
@@ -58,7 +58,7 @@ def empty_candidates(capacity: int) -> Candidates:
     )
 
 
-@compiled
+@in_place
 def add(candidates: Candidates, node: int, efficiency: float, timestamp: int) -> int:
     """Add a candidate; return its place."""
     place = candidates.used[0]
@@ -68,21 +68,21 @@ def add(candidates: Candidates, node: int, efficiency: float, timestamp: int) ->
     return place
 
 
-@compiled
+@in_place
 def change(candidates: Candidates, place: int, efficiency: float, timestamp: int) -> None:
     """Set the efficiency and timestamp of the candidate at `place`."""
     candidates.entries[place].efficiency = efficiency
     touch(candidates, place, timestamp)
 
 
-@compiled
+@in_place
 def touch(candidates: Candidates, place: int, timestamp: int) -> None:
     """Set the timestamp of the candidate at `place`."""
     candidates.entries[place].timestamp = timestamp
     candidates.groups[place // GROUP].stale = True
 
 
-@compiled
+@in_place
 def remove(candidates: Candidates, place: int) -> int:
     """Remove the candidate at `place`; return the node that now stands there (maybe the removed)."""
     candidates.used[0] -= 1
@@ -96,7 +96,7 @@ def remove(candidates: Candidates, place: int) -> int:
     return moved
 
 
-@compiled
+@in_place
 def search(candidates: Candidates, clock: int, alpha: float) -> int:
     """Find the lowest score: recency + alpha * efficiency, each min-max normalised.
 
@@ -145,7 +145,7 @@ def search(candidates: Candidates, clock: int, alpha: float) -> int:
     return ties
 
 
-@compiled
+@in_place
 def search_values(candidates: Candidates) -> int:
     """Find the lowest efficiency, of equals the oldest; without normalisation or recency.
 
@@ -173,7 +173,7 @@ def search_values(candidates: Candidates) -> int:
     return ties
 
 
-@compiled
+@in_place
 def _summarise(entries: Any, groups: Any, group: int, used: int) -> None:
     start = group * GROUP
     lowest = highest = entries[start].efficiency
@@ -188,7 +188,7 @@ def _summarise(entries: Any, groups: Any, group: int, used: int) -> None:
     groups[group].stale = False
 
 
-@compiled
+@in_place
 def _score(
     efficiency: float,
     timestamp: int,

@@ -2,7 +2,7 @@
 
 from typing import NamedTuple
 
-from marconi_core.jit import compiled
+from marconi_core.jit import in_place
 from marconi_core.models import flops
 from marconi_core.models.cost import CostModel, Polynomial
 from marconi_core.models.paper import Geometry, PaperModel
@@ -44,7 +44,7 @@ def costs(model: Geometry | CostModel, corrections: Corrections = PAPER) -> Cost
     return Costs(prefill, of_parent, corrections, state, model.kv_bytes)
 
 
-@compiled
+@in_place
 def efficiency(start: int, end: int, costs: Costs) -> float:
     """Return FLOPs saved per byte of a cached node whose edge covers tokens `start` to `end`.
 
@@ -56,12 +56,12 @@ def efficiency(start: int, end: int, costs: Costs) -> float:
     return saved / (costs.state_bytes + costs.kv_bytes * charged)
 
 
-@compiled
+@in_place
 def prefill_flops(start: int, end: int, costs: Costs) -> int:
     """Return the FLOPs of prefilling tokens `start` to `end` with the first `start` cached."""
     return _at(costs.prefill, end) - _at(costs.prefill, start)
 
 
-@compiled
+@in_place
 def _at(polynomial: Polynomial, tokens: int) -> int:
     return tokens * (polynomial.linear + polynomial.square * tokens)

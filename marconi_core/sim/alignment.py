@@ -21,13 +21,11 @@ def aligned(tree: PrefixTree, alignment: int) -> tuple[PrefixTree, NDArray[np.in
     kept[ROOT] = True
     new_id = _new_ids(tree.parent, kept)
     old = np.flatnonzero(kept)
-    start = depth[tree.parent[old]]
-    edges = [
-        tree.sequence(node, first)[: depth[node] - first]
-        for node, first in zip(old.tolist(), start.tolist(), strict=True)
-    ]
-    parent = new_id[tree.parent[old]]
-    return PrefixTree(parent=parent, depth=depth[old], tokens=np.concatenate(edges)), new_id
+    parent, end = new_id[tree.parent[old]], depth[old]
+    tokens = _edges(
+        tree.parent, tree.depth, tree.edge_start, tree.tokens, old, depth[tree.parent[old]], end
+    )
+    return PrefixTree(parent=parent, depth=end, tokens=tokens), new_id
 
 
 @compiled
@@ -42,3 +40,20 @@ def _new_ids(parent, kept):  # type: ignore[no-untyped-def]
         else:
             new_id[node] = new_id[parent[node]]
     return new_id
+
+
+@compiled
+def _edges(parent, depth, edge_start, tokens, nodes, start, end):  # type: ignore[no-untyped-def]
+    """Return the tokens on the way to each of `nodes` from depth `start` to depth `end`."""
+    found = np.empty((end - start).sum(), np.int32)
+    position = 0
+    for i in range(len(nodes)):
+        node = nodes[i]
+        while depth[node] > start[i]:
+            low = max(depth[parent[node]], start[i])
+            length = max(min(depth[node], end[i]) - low, 0)
+            to, first = position + low - start[i], edge_start[node] + low - depth[parent[node]]
+            found[to : to + length] = tokens[first : first + length]
+            node = parent[node]
+        position += end[i] - start[i]
+    return found

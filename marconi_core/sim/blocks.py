@@ -13,7 +13,7 @@ from typing import Any
 import numpy as np
 from numpy.typing import NDArray
 
-from marconi_core.jit import compiled
+from marconi_core.jit import compiled, in_place
 from marconi_core.policies.flop_aware import Costs
 from marconi_core.sim.records import (
     ABSENT,
@@ -132,12 +132,12 @@ def replay(
     return skipped, evicted, counters, evictions, cache
 
 
-@compiled
+@in_place
 def _size(blocks: float, tokens: int, costs: Costs) -> float:
     return costs.state_bytes * blocks + costs.kv_bytes * tokens
 
 
-@compiled
+@in_place
 def _need(length: int, matched: int, hits: int, block: int, costs: Costs) -> float:
     """Return the bytes that the insertion of `length` tokens takes.
 
@@ -164,7 +164,7 @@ def _empty_cache(names: int) -> Records:
     return cache
 
 
-@compiled
+@in_place
 def _lookup(
     tree: Records,
     cache: Records,
@@ -196,7 +196,7 @@ def _lookup(
     return hits * block, hits, level
 
 
-@compiled
+@in_place
 def _matching_tails(
     tree: Records,
     cache: Records,
@@ -225,7 +225,7 @@ def _matching_tails(
             return first, longest
 
 
-@compiled
+@in_place
 def _insert(
     tree: Records,
     cache: Records,
@@ -261,7 +261,7 @@ def _insert(
     return added, added_tokens
 
 
-@compiled
+@in_place
 def _make_room(
     tree: Records,
     cache: Records,
@@ -291,7 +291,7 @@ def _make_room(
     return tokens
 
 
-@compiled
+@in_place
 def _append(cache: Records, parent: int, name: int, nodes: int, rank: int) -> None:
     """Make `name` the last child of `parent`."""
     append_child(cache, parent, name)
@@ -300,7 +300,7 @@ def _append(cache: Records, parent: int, name: int, nodes: int, rank: int) -> No
         cache[parent].tails += 1
 
 
-@compiled
+@in_place
 def _remove(cache: Records, name: int, nodes: int) -> None:
     """Drop a tail, or a run of which no block is left."""
     if name >= nodes:
@@ -310,7 +310,7 @@ def _remove(cache: Records, name: int, nodes: int) -> None:
     unlink(cache, name)
 
 
-@compiled
+@in_place
 def _use_path(cache: Records, path: Ints, deepest: int, clock: int) -> None:
     """Use the cached runs of a sequence down to level `deepest`, the deepest first."""
     for level in range(deepest, 0, -1):
@@ -318,7 +318,7 @@ def _use_path(cache: Records, path: Ints, deepest: int, clock: int) -> None:
             use(cache, path[level], clock)
 
 
-@compiled
+@in_place
 def _evict(
     cache: Records,
     excess: float,

@@ -8,9 +8,10 @@ from typing import Any
 
 import numpy as np
 
-from marconi_core.jit import compiled
+from marconi_core.jit import compiled, in_place
 from marconi_core.policies.candidates import Candidates, empty_candidates, touch
 from marconi_core.policies.flop_aware import Costs
+from marconi_core.sim.leaf_order import LeafOrder, add_leaf, empty_order
 from marconi_core.sim.radix_eviction import (
     FLOP_SCORE,
     OLDEST_LEAF,
@@ -69,7 +70,10 @@ def replay(
         peak bytes; the `Evictions`; and the final NODE[nodes].
     """
     cache = empty_cache(len(tree))
+    # of these, a rule needs the first or the other two
     candidates = empty_candidates(1 if rule == OLDEST_LEAF else len(tree))
+    order = empty_order(len(tree) if rule == OLDEST_LEAF else 1)
+    tied = np.full(len(order.number), ABSENT, np.int32)
     evictions = empty_log(2 * requests if log else 0)  # an insertion adds at most two nodes
     levels = 1
     for i in range(requests):
@@ -113,7 +117,7 @@ def replay(
                 first_eviction = i + 1
             if rule == OLDEST_LEAF:
                 gone, gone_tokens = evict_oldest_leaves(
-                    tree, cache, cached_nodes, excess, costs, i + 1, evictions, leaves, log
+                    tree, cache, order, tied, excess, costs, i + 1, evictions, leaves, log
                 )
                 gone_leaves = gone
             else:
@@ -135,7 +139,7 @@ def replay(
         if not fits:
             continue
         added, added_tokens = _insert(
-            tree, cache, candidates, path, end, clock, rank, costs, rule, value
+            tree, cache, candidates, order, path, end, clock, rank, costs, rule, value
         )
         rank += 1
         cached_nodes += added
@@ -147,12 +151,12 @@ def replay(
     return skipped, evicted, counters, evictions, cache
 
 
-@compiled
+@in_place
 def _size(nodes: int, tokens: int, costs: Costs) -> int:
     return costs.state_bytes * nodes + costs.kv_bytes * tokens
 
 
-@compiled
+@in_place
 def _need(length: int, matched: int, on_whole_edges: int, costs: Costs) -> int:
     """Return the bytes that the insertion of `length` tokens takes.
 
@@ -165,7 +169,7 @@ def _need(length: int, matched: int, on_whole_edges: int, costs: Costs) -> int:
     return _size(states, length - matched, costs)
 
 
-@compiled
+@in_place
 def _stamp(
     tree: Records,
     cache: Records,
@@ -188,7 +192,7 @@ def _stamp(
             review(tree, cache, candidates, node, costs, rule, value)
 
 
-@compiled
+@in_place
 def _use_path(cache: Records, node: int, clock: int) -> None:
     """LRU: mark a node and its ancestors as used now, the deepest first."""
     while node != ROOT:
@@ -196,11 +200,12 @@ def _use_path(cache: Records, node: int, clock: int) -> None:
         node = cache[node].parent
 
 
-@compiled
+@in_place
 def _insert(
     tree: Records,
     cache: Records,
     candidates: Candidates,
+    order: LeafOrder,
     path: Ints,
     end: int,
     clock: int,
@@ -226,7 +231,9 @@ def _insert(
             _start_life(cache, node, clock)
             added += 1
             added_tokens = tree[node].depth - tree[parent].depth
-            if rule != OLDEST_LEAF:
+            if rule == OLDEST_LEAF:
+                add_leaf(order, cache, node)
+            else:
                 review(tree, cache, candidates, parent, costs, rule, value)
                 review(tree, cache, candidates, node, costs, rule, value)
             break
@@ -249,7 +256,7 @@ def _insert(
     return added, added_tokens
 
 
-@compiled
+@in_place
 def _start_life(cache: Records, node: int, clock: int) -> None:
     """A node is cached from now on."""
     cache[node].timestamp = clock

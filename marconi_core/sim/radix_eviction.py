@@ -4,7 +4,7 @@ from typing import Any
 
 import numpy as np
 
-from marconi_core.jit import compiled
+from marconi_core.jit import compiled, in_place
 from marconi_core.policies.base import Entry
 from marconi_core.policies.candidates import (
     Candidates,
@@ -15,18 +15,14 @@ from marconi_core.policies.candidates import (
     search_values,
 )
 from marconi_core.policies.flop_aware import Costs, efficiency, prefill_flops
-from marconi_core.sim import heap
-from marconi_core.sim.radix_tree import (
-    collect_leaves,
-    forget_children,
-    last_edge,
-    precedes,
-    set_edge,
-)
+from marconi_core.sim.heap import clear, heapify, pop, push
+from marconi_core.sim.leaf_order import LEAVES, LeafOrder, number_anew, place_of, remove_leaf
+from marconi_core.sim.radix_tree import forget_children, last_edge, precedes, set_edge
 from marconi_core.sim.records import (
     ABSENT,
     INTERNAL,
     LEAF,
+    Ints,
     Records,
     remove_child,
     replace_child,
@@ -34,14 +30,12 @@ from marconi_core.sim.records import (
 from marconi_core.sim.ring import unlink
 from marconi_core.traces.tree import ROOT
 
-heapify, pop, push = heap.heapify, heap.pop, heap.push
-
 OLDEST_LEAF, FLOP_SCORE, VALUE_SCORE, VALUE_RANK = range(4)
 """Rules: the least recently used leaf; the lowest recency + alpha * FLOPs saved per byte; the lowest
 recency + alpha * a policy's own value; the lowest such value, of equals the least recently used."""
 
 
-@compiled
+@in_place
 def review(
     tree: Records,
     cache: Records,
@@ -64,7 +58,7 @@ def review(
         change(candidates, cache[node].candidate, worth, cache[node].timestamp)
 
 
-@compiled
+@in_place
 def _worth(tree: Records, cache: Records, node: int, costs: Costs, rule: int, value: Any) -> float:
     start, end = tree[cache[node].parent].depth, tree[node].depth
     if rule == FLOP_SCORE:
@@ -81,7 +75,7 @@ def _worth(tree: Records, cache: Records, node: int, costs: Costs, rule: int, va
     return value(entry)
 
 
-@compiled
+@in_place
 def _withdraw(cache: Records, candidates: Candidates, node: int) -> None:
     """Remove `node` from the candidates, if it is one."""
     place = cache[node].candidate
@@ -91,7 +85,7 @@ def _withdraw(cache: Records, candidates: Candidates, node: int) -> None:
         cache[node].candidate = ABSENT
 
 
-@compiled
+@in_place
 def evict_by_score(
     tree: Records,
     cache: Records,
@@ -156,7 +150,7 @@ def evict_by_score(
     return gone, gone_tokens, leaves
 
 
-@compiled
+@in_place
 def _first(tree: Records, cache: Records, candidates: Candidates, ties: int) -> int:
     """Return the first in DFS preorder of the candidates that a search found."""
     victim = candidates.tied[0]
@@ -166,11 +160,12 @@ def _first(tree: Records, cache: Records, candidates: Candidates, ties: int) -> 
     return victim
 
 
-@compiled
+@in_place
 def evict_oldest_leaves(
     tree: Records,
     cache: Records,
-    cached: int,
+    order: LeafOrder,
+    tied: Ints,
     excess: float,
     costs: Costs,
     request: int,
@@ -181,24 +176,22 @@ def evict_oldest_leaves(
     """Evict least recently used leaves until `excess` bytes are freed.
 
     The oldest node is always a leaf. Where timestamps tie, the reference leaves the order to
-    Python's heapq over the leaves in DFS preorder; then, and only then, that heap is built.
+    Python's heapq over the leaves in DFS preorder; then, and only then, `tied` is that heap.
 
     Returns:
         (nodes, tokens) evicted.
     """
-    tied = _ties_matter(tree, cache, excess, costs)
-    leaves = np.empty(cached + 1 if tied else 0, np.int32)
-    size = 0
-    if tied:
-        size = collect_leaves(cache, leaves)
-        heapify(leaves, size, cache)
+    size = order.totals[LEAVES]
+    reached, ties = _reach(tree, cache, excess, costs)
+    if ties:
+        _build_heap(cache, order, tied, reached)
     freed, gone, gone_tokens = 0, 0, 0
     while freed < excess:
         victim = cache[ROOT].newer
         if victim == ROOT:
             break
-        if tied:
-            victim = pop(leaves, size, cache)
+        if ties:
+            victim = pop(tied, size, cache)
             size -= 1
         parent = cache[victim].parent
         edge = tree[victim].depth - tree[parent].depth
@@ -210,29 +203,55 @@ def evict_oldest_leaves(
         gone += 1
         gone_tokens += edge
         remove_child(cache, victim)
+        remove_leaf(order, cache, victim)
         unlink(cache, victim)
         cache[cache[victim].top].starting = ABSENT
-        if tied and parent != ROOT and cache[parent].children == 0:
-            push(leaves, size, parent, cache)
+        if ties and parent != ROOT and cache[parent].children == 0:
+            push(tied, size, parent, cache)
             size += 1
+    if ties:
+        clear(tied, size, cache)
     return gone, gone_tokens
 
 
-@compiled
-def _ties_matter(tree: Records, cache: Records, excess: float, costs: Costs) -> bool:
-    """Tell whether two leaves of the same age may compete while `excess` bytes are freed.
+@in_place
+def _reach(tree: Records, cache: Records, excess: float, costs: Costs) -> tuple[int, bool]:
+    """Count the oldest nodes, whole ages at a time, down to where `excess` bytes are freed.
 
-    They do not if the nodes of each age reached are one chain from a node up to its ancestors.
+    Returns:
+        (nodes, whether two leaves of the same age may compete): they do not if the nodes of each
+        age are one chain from a node up to its ancestors.
     """
-    freed = 0
+    freed, reached, ties = 0, 0, False
     node = cache[ROOT].newer
     while node != ROOT:
         newer, parent = cache[node].newer, cache[node].parent
         freed += costs.state_bytes + costs.kv_bytes * (tree[node].depth - tree[parent].depth)
+        reached += 1
         same_age = newer != ROOT and cache[newer].timestamp == cache[node].timestamp
-        if same_age and newer != parent:
-            return True
+        ties = ties or (same_age and newer != parent)
         if freed >= excess and not same_age:
-            return False
+            break
         node = newer
-    return False
+    return reached, ties
+
+
+@compiled
+def _build_heap(cache: Records, order: LeafOrder, heap: Ints, reached: int) -> None:
+    """Let `heap` be the heap of all leaves, as far as the oldest `reached` nodes are concerned."""
+    leaves = np.empty(reached, np.int32)
+    count, numbered = 0, True
+    node = cache[ROOT].newer
+    for _ in range(reached):
+        if cache[node].children == 0:
+            leaves[count] = node
+            count += 1
+            numbered = numbered and order.number[node] >= 0
+        node = cache[node].newer
+    if not numbered:
+        number_anew(order, cache)
+    places = np.empty(count, np.int32)
+    for i in range(count):
+        places[i] = place_of(order, leaves[i])
+        heap[places[i]] = leaves[i]
+    heapify(heap, order.totals[LEAVES], places, cache)

@@ -7,7 +7,7 @@ from collections.abc import Iterator
 
 import numpy as np
 
-from marconi_core.jit import compiled
+from marconi_core.jit import compiled, in_place
 from marconi_core.sim.records import (
     ABSENT,
     SIBLING_FIELDS,
@@ -57,7 +57,7 @@ def empty_cache(nodes: int) -> Records:
     return cache
 
 
-@compiled
+@in_place
 def lookup(
     tree: Records, tokens: Ints, cache: Records, path: Ints, end: int, whole_edges: bool
 ) -> tuple[int, int, int, int]:
@@ -149,20 +149,20 @@ def _edge_tokens(tree: Records, tokens: Ints, cache: Records, node: int) -> Ints
     return edge
 
 
-@compiled
+@in_place
 def _own_length(tree: Records, node: int) -> int:
     """Return the tokens on a union-tree node's own edge."""
     return tree[node].depth - tree[tree[node].parent].depth
 
 
-@compiled
+@in_place
 def set_edge(cache: Records, node: int, top: int) -> None:
     """Let `node`'s edge start with union-tree node `top`."""
     cache[node].top = top
     cache[top].starting = node
 
 
-@compiled
+@in_place
 def split(tree: Records, cache: Records, child: int, upper: int) -> None:
     """Cut `child`'s edge at `upper`, which takes its place; `child` keeps the lower part."""
     replace_child(cache, child, upper)
@@ -175,7 +175,7 @@ def split(tree: Records, cache: Records, child: int, upper: int) -> None:
     set_edge(cache, child, top)
 
 
-@compiled
+@in_place
 def forget_children(cache: Records, node: int) -> None:
     """Reset an absorbed node, so that it can be cached again."""
     cache[node].children = 0
@@ -183,7 +183,7 @@ def forget_children(cache: Records, node: int) -> None:
     cache[node].last_child = ABSENT
 
 
-@compiled
+@in_place
 def last_edge(tree: Records, cache: Records) -> int:
     """Return the tokens on the edge of the last node in preorder; it is always a candidate."""
     last = ROOT
@@ -192,7 +192,7 @@ def last_edge(tree: Records, cache: Records) -> int:
     return tree[last].depth - tree[cache[last].parent].depth
 
 
-@compiled
+@in_place
 def precedes(tree: Records, cache: Records, a: int, b: int) -> bool:
     """Tell whether `a` comes before `b` in DFS preorder of the cache."""
     below_a, below_b = ABSENT, ABSENT
@@ -206,23 +206,6 @@ def precedes(tree: Records, cache: Records, a: int, b: int) -> bool:
     if below_b == ABSENT:
         return False
     return cache[below_a].rank < cache[below_b].rank
-
-
-@compiled
-def collect_leaves(cache: Records, leaves: Ints) -> int:
-    """Write the nodes without children in DFS preorder; the root if it is the only node."""
-    node, count = ROOT, 0
-    while True:
-        if cache[node].first_child != ABSENT:
-            node = cache[node].first_child
-            continue
-        leaves[count] = node
-        count += 1
-        while node != ROOT and cache[node].next_sibling == ABSENT:
-            node = cache[node].parent
-        if node == ROOT:
-            return count
-        node = cache[node].next_sibling
 
 
 def cached_nodes(tree: PrefixTree, cache: Records) -> Iterator[CachedNode]:

@@ -9,7 +9,7 @@ from typing import Any, NamedTuple
 import numpy as np
 from numpy.typing import NDArray
 
-from marconi_core.jit import compiled
+from marconi_core.jit import compiled, in_place
 from marconi_core.traces.tree import ROOT, PrefixTree
 
 ABSENT = -1
@@ -101,7 +101,7 @@ def first_entries(log: Evictions, count: int) -> Evictions:
     )
 
 
-@compiled
+@in_place
 def fill_path(tree: Records, node: int, path: Ints) -> None:
     """Write the union-tree nodes from the root to `node` into ``path[: level + 1]``."""
     while node != ROOT:
@@ -110,7 +110,7 @@ def fill_path(tree: Records, node: int, path: Ints) -> None:
     path[0] = ROOT
 
 
-@compiled
+@in_place
 def parting(tree: Records, path: Ints, low: int, high: int, node: int) -> int:
     """Return the deepest level in low..high at which `path` still leads to `node`."""
     while low < high:
@@ -122,7 +122,7 @@ def parting(tree: Records, path: Ints, low: int, high: int, node: int) -> int:
     return low
 
 
-@compiled
+@in_place
 def append_child(cache: Records, parent: int, node: int) -> None:
     """Make `node` the last child of `parent`, as a new key of a dict."""
     previous = cache[parent].last_child
@@ -137,7 +137,7 @@ def append_child(cache: Records, parent: int, node: int) -> None:
     cache[parent].children += 1
 
 
-@compiled
+@in_place
 def replace_child(cache: Records, old: int, new: int) -> None:
     """Put `new` in `old`'s place among its siblings, as a new value of the same key."""
     _link(cache, cache[old].parent, cache[old].previous_sibling, new)
@@ -147,7 +147,7 @@ def replace_child(cache: Records, old: int, new: int) -> None:
     cache[new].parent = cache[old].parent
 
 
-@compiled
+@in_place
 def remove_child(cache: Records, node: int) -> None:
     """Take `node` out of its parent's children."""
     parent = cache[node].parent
@@ -156,7 +156,7 @@ def remove_child(cache: Records, node: int) -> None:
     cache[parent].children -= 1
 
 
-@compiled
+@in_place
 def _link(cache: Records, parent: int, before: int, node: int) -> None:
     """Let `node` follow `before`; ABSENT is the end of the list on either side."""
     if before == ABSENT:
@@ -165,7 +165,7 @@ def _link(cache: Records, parent: int, before: int, node: int) -> None:
         cache[before].next_sibling = node
 
 
-@compiled
+@in_place
 def _link_back(cache: Records, parent: int, after: int, node: int) -> None:
     """Let `node` precede `after`; ABSENT is the end of the list on either side."""
     if after == ABSENT:

@@ -3,12 +3,12 @@
 Works on any record with the fields `older`, `newer` and `timestamp`.
 """
 
-from marconi_core.jit import compiled
+from marconi_core.jit import in_place
 from marconi_core.sim.records import ABSENT, Records
 from marconi_core.traces.tree import ROOT
 
 
-@compiled
+@in_place
 def use(cache: Records, node: int, clock: int) -> None:
     """Stamp a node and make it the newest."""
     unlink(cache, node)
@@ -20,7 +20,7 @@ def use(cache: Records, node: int, clock: int) -> None:
     cache[node].timestamp = clock
 
 
-@compiled
+@in_place
 def unlink(cache: Records, node: int) -> None:
     """Take a node out of the ring; one that is not in it has `older` ABSENT."""
     older, newer = cache[node].older, cache[node].newer

@@ -158,7 +158,7 @@ class Simulator:
         self._costs = costs(model, corrections)
         _check_exactness(trace, self._costs)
         self._trees: dict[int, _Tree] = {}
-        self._static: dict[tuple[Eviction, float, float], Simulation] = {}
+        self._static: dict[tuple[Eviction, float, float], NDArray[np.int64]] = {}  # skipped tokens
 
     def run(
         self,
@@ -185,15 +185,15 @@ class Simulator:
         if chosen.alpha == "static":
             alpha = 0.0 if alpha is None else float(alpha)
             replayed = self._radix(*settings[:2], alpha=alpha, log=log)
-            result = self._result(*settings, replayed, alpha=alpha)
-            self._static[chosen.eviction, float(capacity_bytes), alpha] = result
-            return result
+            self._static[chosen.eviction, float(capacity_bytes), alpha] = replayed[0]
+            return self._result(*settings, replayed, alpha=alpha)
         return self._run_tuned(settings, log)
 
     def _run_tuned(self, settings: tuple[Policy, float, int], log: bool) -> Simulation:
         """Alpha is 0 until the window is full; then the best alpha of the window's replays."""
         policy, capacity, multiplier = settings
         untuned = self._radix(policy, capacity, alpha=0.0, log=log)
+        self._static[policy.eviction, capacity, 0.0] = untuned[0]
         result = self._result(*settings, untuned, alpha=0.0)
         window = result.window
         if multiplier == 1 or not 0 < window <= len(self.trace):
@@ -225,7 +225,7 @@ class Simulator:
             )
             skipped = replayed[0][first_eviction:]
         elif known in self._static:
-            skipped = self._static[known].skipped[:window]
+            skipped = self._static[known][:window]
         else:
             skipped = self._radix(policy, capacity, alpha=alpha, requests=window)[0]
         scored = scored_part(skipped.tolist())

@@ -39,6 +39,16 @@ def conversations(draw: st.DrawFn) -> list[Pair]:
     return requests
 
 
+@st.composite
+def forks(draw: st.DrawFn) -> list[Pair]:
+    """Return requests that mostly fork earlier ones: both ends are stamped alike if nothing goes."""
+    shapes = st.tuples(*[st.integers(1, last) for last in (8, 4, 3)], st.integers(0, 30))
+    return [
+        ([stem, branch, twig, *[9] * length], [])
+        for stem, branch, twig, length in draw(st.lists(shapes, min_size=10, max_size=60))
+    ]
+
+
 ONES = [1] * 14
 # A false hit stamps two leaves alike, one of which is the last that an eviction takes.
 TIED_LEAVES: list[Pair] = [
@@ -114,6 +124,23 @@ def test_radix_cache_equals_the_naive_one(
     assert_same(run, naive)
     if corrections.capacity and corrections.whole_edges:
         assert run.peak_bytes <= capacity
+
+
+@settings(max_examples=300, deadline=None)
+@given(
+    forks(),
+    st.sampled_from([SMALL, PURE_ATTENTION, PAPER]),
+    st.floats(2, 30),
+    some_corrections(),
+)
+def test_leaves_of_the_same_age_go_in_the_order_of_heapq(
+    requests: list[Pair], model: Geometry, room: float, corrections: Corrections
+) -> None:
+    capacity = room * (model.state_bytes + model.kv_bytes * 40)
+    naive = NaiveRadixCache(model, capacity, None, corrections)
+    naive.replay(requests)
+    simulator = Simulator(compiled(requests), model, corrections=corrections)
+    assert_same(simulator.run("sglang_plus", capacity, log=True), naive)
 
 
 @settings(max_examples=150, deadline=None)
