@@ -43,7 +43,15 @@ INITIAL_CAPACITY = 1024
 """Nodes that a tree has room for at first; it doubles when full."""
 
 
-def branch_point(kv_match: int, state_match: int) -> int | None:
+BRANCH_GAIN = 128
+"""Tokens that a state at a branch point has to save, unless told otherwise.
+
+Messages of one role begin with the same few tokens, so prompts often part just behind a state. Another
+state there would save next to nothing, but takes a slot, and a prefill step of its own.
+"""
+
+
+def branch_point(kv_match: int, state_match: int, least_gain: int = 1) -> int | None:
     """Return where a prompt's state is worth keeping: the end of its deepest KV match.
 
     The paper admits a state where a sequence parts from a cached one. A server knows the prompt
@@ -53,11 +61,13 @@ def branch_point(kv_match: int, state_match: int) -> int | None:
     Args:
         kv_match: tokens of the prompt, without the last, whose KVs are cached.
         state_match: tokens up to the deepest state among them.
+        least_gain: tokens that a state there must save beyond that one; 1 for every branch point, as
+            in the paper.
 
     Returns:
         A prefix length; None if the state is there already, or nothing matches.
     """
-    return kv_match if kv_match > state_match else None
+    return kv_match if kv_match - state_match >= least_gain else None
 
 
 def admits(position: int, branch: int | None) -> bool:

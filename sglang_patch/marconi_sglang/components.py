@@ -17,8 +17,6 @@ from sglang.srt.mem_cache.unified_cache_components import (
     MambaComponent,
 )
 
-from marconi_core.policies.two_pool import branch_point
-
 if TYPE_CHECKING:
     from sglang.srt.mem_cache.base_prefix_cache import MatchResult
 
@@ -47,7 +45,7 @@ class BranchPointAdmission(MambaComponent):
     ) -> MatchResult:
         if params.req is not None:
             lengths = [len(chunk) for chunk in value_chunks]
-            params.req.marconi_branch = branch_point(sum(lengths), sum(lengths[:best_value_len]))
+            self.cache.matched(params.req, sum(lengths), sum(lengths[:best_value_len]))
         return super().finalize_match_result(result, params, value_chunks, best_value_len)
 
     def prepare_for_caching_req(

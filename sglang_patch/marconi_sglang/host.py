@@ -5,7 +5,13 @@ from dataclasses import replace
 from typing import Any
 
 from marconi_core.models.cost import CostModel
-from marconi_core.policies.two_pool import ROOT, TwoPoolEviction, admits, states_to_spare
+from marconi_core.policies.two_pool import (
+    ROOT,
+    TwoPoolEviction,
+    admits,
+    branch_point,
+    states_to_spare,
+)
 from marconi_core.sim.server import PoolSizes, ServerPolicy, Strategy
 from marconi_core.sim.server.tuning import Following
 from marconi_sglang.settings import MarconiSettings
@@ -58,7 +64,7 @@ class PolicyHost:
             self.tuner = TunerProcess(
                 Following(
                     sizes,
-                    ServerPolicy("by_pressure", eviction, concurrent),
+                    ServerPolicy("by_pressure", eviction, concurrent, settings.branch_gain),
                     costs,
                     chunk,
                     strategy,
@@ -82,6 +88,10 @@ class PolicyHost:
         self.publish()
 
     # Requests
+
+    def matched(self, req: Any, kv_match: int, state_match: int) -> None:
+        """A prompt was looked up: so many of its tokens have KVs, so many lie before a state."""
+        req.marconi_branch = branch_point(kv_match, state_match, self.settings.branch_gain)
 
     def keeps_state(self, req: Any, position: int) -> bool:
         """Tell whether the state of an unfinished prompt at `position` is cached for good."""

@@ -6,7 +6,7 @@ from dataclasses import asdict, dataclass
 from typing import Any, Literal, get_args
 
 from marconi_core.errors import PolicyError
-from marconi_core.policies.two_pool import EvictionSettings, Objective
+from marconi_core.policies.two_pool import BRANCH_GAIN, EvictionSettings, Objective
 from marconi_core.sim.server.leader import FollowLeader
 from marconi_core.sim.server.windows import ReplayWindows
 
@@ -26,6 +26,7 @@ class MarconiSettings:
         eviction_policy: see `EvictionSettings.objective`.
         admission_only: evict as stock SGLang does.
         other_pool: lambda, the price of a byte in the pool that is not short.
+        branch_gain: tokens that a state at a branch point must save, see `branch_point`.
 
     Raises:
         PolicyError: a value is out of range.
@@ -39,9 +40,15 @@ class MarconiSettings:
     eviction_policy: Objective = "marconi"
     admission_only: bool = False
     other_pool: float = 1.0
+    branch_gain: int = BRANCH_GAIN
 
     def __post_init__(self) -> None:
         self._eviction()
+        if self.branch_gain < 1:
+            raise PolicyError(
+                f"--marconi-branch-gain is {self.branch_gain}; it must be at least 1, which stands for "
+                "every branch point"
+            )
         for name in ("bootstrap_window_size", "bootstrap_multiplier", "tuning_interval"):
             value, option = getattr(self, name), f"--marconi-{name.replace('_', '-')}"
             if value is not None and value < 1:
@@ -149,6 +156,14 @@ def add_arguments(parser: argparse.ArgumentParser) -> None:
         "--marconi-admission-only",
         action="store_true",
         help="Marconi's admission with SGLang's own eviction.",
+    )
+    group.add_argument(
+        "--marconi-branch-gain",
+        type=int,
+        default=default.branch_gain,
+        metavar="TOKENS",
+        help="Keep the state at a branch point only if it saves at least so many tokens over the "
+        "next state above. 1: at every branch point, as the paper. Default: %(default)s.",
     )
     group.add_argument(
         "--marconi-lambda",

@@ -124,7 +124,9 @@ def test_alpha_tuned_while_serving(method: FollowLeader | ReplayWindows) -> None
     setup = setup_of((300, 8), 21)
     real = server(setup, SETTINGS["alpha 0"])
     sizes = PoolSizes(setup.kv_tokens, setup.states)
-    tuner = OnlineTuner(Following(sizes, marconi(), COSTS, setup.chunk, "extra_buffer", method))
+    tuner = OnlineTuner(
+        Following(sizes, marconi(branch_gain=1), COSTS, setup.chunk, "extra_buffer", method)
+    )
     for prompt, output in random_requests(1, 200, outputs=OUTPUTS):
         assert real.serve(prompt, output) == tuner.observe(prompt, output)
         assert equality.same(real, tuner.simulator)

@@ -96,10 +96,11 @@ def test_options_reach_the_scheduler_process() -> None:
         *"--marconi-tuner window --marconi-bootstrap-multiplier 3".split(),
         *"--marconi-tuning-interval 200".split(),
         *"--marconi-eviction-policy seglen --marconi-admission-only --marconi-lambda 0.25".split(),
+        *"--marconi-branch-gain 64".split(),
     )
     arrived = pickle.loads(pickle.dumps(arguments))
     assert MarconiSettings.from_dict(arrived.marconi) == MarconiSettings(
-        0.7, "window", 90, 3, 200, "seglen", True, 0.25
+        0.7, "window", 90, 3, 200, "seglen", True, 0.25, 64
     )
 
 
@@ -145,6 +146,7 @@ def test_every_refusal_is_tried() -> None:
         *REFUSED,
         ("--marconi-eff-weight -1", "alpha is -1.0"),
         ("--marconi-lambda 2", "lambda is 2.0; it must be between 0 and 1"),
+        ("--marconi-branch-gain 0", "--marconi-branch-gain is 0; it must be at least 1"),
         ("--marconi-bootstrap-multiplier 0", "--marconi-bootstrap-multiplier is 0"),
         ("--marconi-tuning-interval 0", "--marconi-tuning-interval is 0"),
     ],

@@ -6,7 +6,7 @@ from marconi_sglang.settings import MarconiSettings
 from tests.patch.cpu_server import CpuServer, Setup
 from tests.patch.workloads import server
 
-MARCONI = MarconiSettings(eff_weight=0.0)
+MARCONI = MarconiSettings(eff_weight=0.0, branch_gain=1)
 
 SHARED = list(range(100, 143))  # 43 tokens: not a multiple of any grid
 A = [*SHARED, *range(143, 160)]

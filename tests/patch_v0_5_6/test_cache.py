@@ -7,7 +7,7 @@ from tests.patch_v0_5_6.cpu_server import Setup
 from tests.patch_v0_5_6.workloads import server
 from tests.sglang_cpu.concurrency import states
 
-MARCONI = MarconiSettings(eff_weight=0.0)
+MARCONI = MarconiSettings(eff_weight=0.0, branch_gain=1)
 SHARED = list(range(100, 140))
 A, B, C = [*SHARED, *range(140, 160)], [*SHARED, *range(200, 230)], [*SHARED, *range(300, 310)]
 NEXT_TURN = [*A, 1, 2, 3, *range(400, 410)]
@@ -17,7 +17,7 @@ each_chunk = pytest.mark.parametrize("chunk", [None, 16])
 @each_chunk
 @pytest.mark.parametrize("alpha", [0.0, 1.0])
 def test_branch_next_turn_and_identical_prompt(chunk: int | None, alpha: float) -> None:
-    load = server(Setup(2000, 30, chunk=chunk), MarconiSettings(eff_weight=alpha))
+    load = server(Setup(2000, 30, chunk=chunk), MarconiSettings(eff_weight=alpha, branch_gain=1))
     requests = [(A, [1, 2, 3, 4]), (B, [5, 6]), (C, [7, 8]), (NEXT_TURN, [9, 9]), (B, [5, 6])]
     assert [load.serve(*request) for request in requests] == [0, 0, 40, 63, 40]
     assert load.serve(B, [5, 6]) == 69

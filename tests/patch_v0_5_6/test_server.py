@@ -66,10 +66,11 @@ def test_options_reach_the_settings() -> None:
         *"--marconi-tuner window --marconi-bootstrap-multiplier 3".split(),
         *"--marconi-tuning-interval 200".split(),
         *"--marconi-eviction-policy seglen --marconi-admission-only --marconi-lambda 0.25".split(),
+        *"--marconi-branch-gain 64".split(),
     )
     assert arguments.enable_marconi
     assert MarconiSettings.from_namespace(arguments) == MarconiSettings(
-        0.7, "window", 90, 3, 200, "seglen", True, 0.25
+        0.7, "window", 90, 3, 200, "seglen", True, 0.25, 64
     )
 
 

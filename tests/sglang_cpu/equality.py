@@ -12,7 +12,9 @@ def policy_of(settings: MarconiSettings | None) -> ServerPolicy:
     """Return what the simulator calls these settings; None is SGLang's own cache."""
     if settings is None:
         return STOCK
-    return ServerPolicy(ADMISSION_ONLY.admission, settings.eviction)
+    return ServerPolicy(
+        ADMISSION_ONLY.admission, settings.eviction, branch_gain=settings.branch_gain
+    )
 
 
 def same(real: CpuServer, simulator: ServerSimulator) -> bool:

@@ -20,9 +20,9 @@ from marconi_core.sim.server import PoolSizes, marconi
 from marconi_core.sim.server.tuning import Following, OnlineTuner
 from tests.sglang_cpu.server import CpuServer
 from tests.sglang_cpu.starting import Start
-from tests.sglang_cpu.workloads import COSTS, random_requests
+from tests.sglang_cpu.workloads import COSTS, EVERY_BRANCH, random_requests
 
-TUNED = MarconiSettings(tuner="window", bootstrap_multiplier=4, tuning_interval=40)
+TUNED = MarconiSettings(tuner="window", bootstrap_multiplier=4, tuning_interval=40, **EVERY_BRANCH)
 POOLS = (300, 8)
 
 
@@ -39,13 +39,17 @@ def answers(load: CpuServer) -> int:
     return len(load.cache.tuner.history)
 
 
-@pytest.mark.parametrize("settings", [TUNED, MarconiSettings()], ids=["window", "leader"])
+@pytest.mark.parametrize(
+    "settings", [TUNED, MarconiSettings(**EVERY_BRANCH)], ids=["window", "leader"]
+)
 def test_alpha_becomes_what_the_simulator_says(start: Start, settings: MarconiSettings) -> None:
     """The server takes a tuning when it comes; given the time, it ends where the tuner would."""
     load = start(settings, *POOLS)
     requests = list(random_requests(1, 100))
     tuner = OnlineTuner(
-        Following(PoolSizes(*POOLS), marconi(), COSTS, None, start.strategy, settings.method)
+        Following(
+            PoolSizes(*POOLS), marconi(branch_gain=1), COSTS, None, start.strategy, settings.method
+        )
     )
     for prompt, output in requests:
         tunings = len(tuner.history)

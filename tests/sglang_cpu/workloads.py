@@ -2,6 +2,7 @@
 
 import random
 from collections.abc import Iterator
+from typing import Any
 
 from marconi_sglang.settings import MarconiSettings
 
@@ -11,14 +12,18 @@ from tests.sglang_cpu.server import CpuServer
 COSTS = PaperModel(Geometry(3, 1, 0, d=32, n=8))
 """A tiny model, in the paper's formulas; a state weighs as much as some tens of tokens."""
 
+EVERY_BRANCH: dict[str, Any] = {"branch_gain": 1}
+"""These workloads have prompts of some tens of tokens."""
+
 SETTINGS: dict[str, MarconiSettings | None] = {
     "stock": None,
-    "admission only": MarconiSettings(admission_only=True),
-    "alpha 0": MarconiSettings(eff_weight=0.0),
-    "alpha 1": MarconiSettings(eff_weight=1.0),
-    "alpha 1, lambda 0": MarconiSettings(eff_weight=1.0, other_pool=0.0),
-    "seglen": MarconiSettings(eff_weight=0.85, eviction_policy="seglen"),
-    "lru": MarconiSettings(eff_weight=1.0, eviction_policy="lru"),
+    "admission only": MarconiSettings(admission_only=True, **EVERY_BRANCH),
+    "alpha 0": MarconiSettings(eff_weight=0.0, **EVERY_BRANCH),
+    "alpha 1": MarconiSettings(eff_weight=1.0, **EVERY_BRANCH),
+    "alpha 1, lambda 0": MarconiSettings(eff_weight=1.0, other_pool=0.0, **EVERY_BRANCH),
+    "alpha 1, branch gain 6": MarconiSettings(eff_weight=1.0, branch_gain=6),
+    "seglen": MarconiSettings(eff_weight=0.85, eviction_policy="seglen", **EVERY_BRANCH),
+    "lru": MarconiSettings(eff_weight=1.0, eviction_policy="lru", **EVERY_BRANCH),
 }
 
 Request = tuple[list[int], list[int]]

@@ -1,5 +1,7 @@
 """The server simulator by itself; tests/patch holds it against SGLang's own classes."""
 
+from dataclasses import replace
+
 import pytest
 
 from marconi_core.errors import PolicyError
@@ -18,9 +20,9 @@ from tests.unit.random_serving import serve_at_random
 COSTS = PaperModel(Geometry(3, 1, 0, d=32, n=8))
 POLICIES = {
     "stock": STOCK,
-    "admission only": ADMISSION_ONLY,
-    "marconi": marconi(1.0),
-    "seglen": marconi(0.85, objective="seglen"),
+    "admission only": replace(ADMISSION_ONLY, branch_gain=1),
+    "marconi": marconi(1.0, branch_gain=1),
+    "seglen": marconi(0.85, objective="seglen", branch_gain=1),
 }
 each_policy = pytest.mark.parametrize("policy", POLICIES.values(), ids=POLICIES)
 
@@ -35,12 +37,24 @@ def serve_all(simulator: ServerSimulator, *prompts: list[int]) -> list[int]:
 
 def test_marconi_hits_a_shared_prefix_from_the_third_prompt_on() -> None:
     roomy = PoolSizes(2000, 30)
-    assert serve_all(ServerSimulator(roomy, marconi(), COSTS), A, B, C, C) == [0, 0, 43, 43]
+    assert serve_all(ServerSimulator(roomy, marconi(branch_gain=1), COSTS), A, B, C, C) == [
+        0,
+        0,
+        43,
+        43,
+    ]
     assert serve_all(ServerSimulator(roomy, STOCK), A, B, C, C) == [0, 0, 0, 0]
 
 
+def test_a_state_that_saves_too_little_is_not_kept_at_a_branch_point() -> None:
+    """B and C part from A 43 tokens from the start, where no state is."""
+    for gain, hit in ((43, 43), (44, 0)):
+        simulator = ServerSimulator(PoolSizes(2000, 30), marconi(branch_gain=gain), COSTS)
+        assert serve_all(simulator, A, B, C) == [0, 0, hit]
+
+
 def test_branch_points_are_reported() -> None:
-    simulator = ServerSimulator(PoolSizes(2000, 30), marconi(), COSTS)
+    simulator = ServerSimulator(PoolSizes(2000, 30), marconi(branch_gain=1), COSTS)
     assert [simulator.serve(prompt, ANSWER).branch for prompt in (A, B, C)] == [None, 43, None]
 
 
@@ -53,15 +67,15 @@ def test_no_slot_is_lost_and_no_hit_is_invented(policy: ServerPolicy, chunk: int
 
 def test_pressure_costs_hits_and_room_gives_them_back() -> None:
     prompts = [[*range(100 * i, 100 * i + 40)] for i in range(8)]
-    tight = ServerSimulator(PoolSizes(2000, 5), marconi(), COSTS)
-    roomy = ServerSimulator(PoolSizes(2000, 50), marconi(), COSTS)
+    tight = ServerSimulator(PoolSizes(2000, 5), marconi(branch_gain=1), COSTS)
+    roomy = ServerSimulator(PoolSizes(2000, 50), marconi(branch_gain=1), COSTS)
     turns = [[*prompt, *ANSWER, 1] for prompt in prompts]
     assert sum(serve_all(tight, *prompts, *turns)) < sum(serve_all(roomy, *prompts, *turns))
     assert roomy.first_eviction == 0 and tight.first_eviction == 4
 
 
 def test_flushing_forgets_everything() -> None:
-    simulator = ServerSimulator(PoolSizes(200, 6), marconi(1.0), COSTS)
+    simulator = ServerSimulator(PoolSizes(200, 6), marconi(1.0, branch_gain=1), COSTS)
     first = serve_all(simulator, A, B, C, A)
     simulator.flush()
     assert simulator.tree() == {} and simulator.free_tokens == 200 and simulator.free_states == 6
@@ -86,7 +100,7 @@ def test_a_copy_goes_its_own_way(policy: ServerPolicy) -> None:
 
 
 def test_alpha_can_change_while_serving() -> None:
-    simulator = ServerSimulator(PoolSizes(200, 6), marconi(0.0), COSTS)
+    simulator = ServerSimulator(PoolSizes(200, 6), marconi(0.0, branch_gain=1), COSTS)
     simulator.configure(EvictionSettings(alpha=2.0))
     assert simulator.policy.eviction == EvictionSettings(alpha=2.0)
     with pytest.raises(PolicyError, match="stock eviction has no settings"):
@@ -98,7 +112,10 @@ def test_alpha_can_change_while_serving() -> None:
     [
         (lambda: PoolSizes(100, 2), "at least 3 state slots, not 2"),
         (lambda: PoolSizes(2, 5), "2 KV tokens holds no request"),
-        (lambda: ServerSimulator(PoolSizes(99, 9), marconi()), "needs the model's costs"),
+        (
+            lambda: ServerSimulator(PoolSizes(99, 9), marconi(branch_gain=1)),
+            "needs the model's costs",
+        ),
         (lambda: ServerSimulator(PoolSizes(99, 9), chunk=0), "chunk of 0 tokens is impossible"),
         (lambda: ServerSimulator(PoolSizes(99, 9)).serve([], [1]), "at least one prompt token"),
         (lambda: ServerSimulator(PoolSizes(99, 9)).serve([1], []), "and one output token"),

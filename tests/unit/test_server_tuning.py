@@ -30,12 +30,12 @@ ALPHAS = (0.0, 0.5, 2.0)
 def windows(**changes: object) -> Following:
     given: dict[str, object] = {"multiplier": 2, "interval": 15, "alphas": ALPHAS}
     method = ReplayWindows(**given | changes)  # type: ignore[arg-type]
-    return Following(SIZES, marconi(), COSTS, method=method)
+    return Following(SIZES, marconi(branch_gain=1), COSTS, method=method)
 
 
 def leader(**changes: object) -> Following:
     method = FollowLeader(ALPHAS, **changes)  # type: ignore[arg-type]
-    return Following(SIZES, marconi(), COSTS, method=method)
+    return Following(SIZES, marconi(branch_gain=1), COSTS, method=method)
 
 
 each_method = pytest.mark.parametrize("following", [windows, leader])
@@ -61,7 +61,7 @@ def test_the_window_is_replayed_from_the_cache_at_its_start() -> None:
 
     by_hand = {}
     for alpha in (0.0, 0.5, 2.0):
-        simulator = ServerSimulator(SIZES, marconi(), COSTS)
+        simulator = ServerSimulator(SIZES, marconi(branch_gain=1), COSTS)
         for request in requests[:first]:
             simulator.serve(*request)
         simulator.configure(EvictionSettings(alpha=alpha))
@@ -97,7 +97,9 @@ def test_a_window_of_long_requests_is_cut_short() -> None:
 def test_each_shadow_serves_every_request_with_its_own_alpha() -> None:
     requests = conversations(80)
     tuner = OnlineTuner(leader(half_life=20.0, lead=0.1))
-    alone = {alpha: ServerSimulator(SIZES, marconi(alpha), COSTS) for alpha in ALPHAS}
+    alone = {
+        alpha: ServerSimulator(SIZES, marconi(alpha, branch_gain=1), COSTS) for alpha in ALPHAS
+    }
     saved, current, tunings = dict.fromkeys(ALPHAS, 0.0), 0.0, 0
     for number, request in enumerate(requests, 1):
         tuner.observe(*request)
@@ -145,7 +147,7 @@ def test_of_equal_scores_the_current_alpha_stays() -> None:
     assert best({0.0: 9, 0.5: 5}, 0.5) == 0.0
 
 
-@pytest.mark.parametrize("policy", [ADMISSION_ONLY, marconi(objective="lru")])
+@pytest.mark.parametrize("policy", [ADMISSION_ONLY, marconi(objective="lru", branch_gain=1)])
 def test_recency_alone_cannot_be_tuned(policy: object) -> None:
     with pytest.raises(PolicyError, match="no alpha to tune"):
         Following(SIZES, policy, COSTS)  # type: ignore[arg-type]

@@ -283,6 +283,8 @@ def test_branch_points_and_admission() -> None:
     assert branch_point(kv_match=40, state_match=0) == 40
     assert branch_point(kv_match=40, state_match=40) is None
     assert branch_point(kv_match=0, state_match=0) is None
+    assert branch_point(kv_match=40, state_match=30, least_gain=10) == 40
+    assert branch_point(kv_match=40, state_match=31, least_gain=10) is None
     assert admits(40, 40) and not admits(39, 40) and not admits(40, None)
 
 

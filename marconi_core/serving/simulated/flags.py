@@ -6,7 +6,7 @@ from typing import get_args
 
 from marconi_core.models import load_hybrid_model
 from marconi_core.models.cost import CostModel
-from marconi_core.policies.two_pool import EvictionSettings, Objective
+from marconi_core.policies.two_pool import BRANCH_GAIN, EvictionSettings, Objective
 from marconi_core.serving.simulated.cache import Cache, NoCache, cache_for
 from marconi_core.serving.spec import STRATEGIES, ServerSpec
 from marconi_core.sim.server import STOCK, PoolSizes, ServerPolicy, most_running
@@ -38,6 +38,7 @@ def command_line() -> argparse.ArgumentParser:
     parser.add_argument("--marconi-admission-only", action="store_true")
     parser.add_argument("--marconi-eviction-policy", choices=get_args(Objective), default="marconi")
     parser.add_argument("--marconi-eff-weight", type=float, metavar="ALPHA")
+    parser.add_argument("--marconi-branch-gain", type=int, default=BRANCH_GAIN, metavar="TOKENS")
     parser.add_argument("--marconi-lambda", type=float, default=1.0, metavar="PRICE")
     parser.add_argument(
         "--simulated-speed", type=float, default=1.0, help="how many times faster than the H100"
@@ -70,6 +71,7 @@ def server_policy(options: argparse.Namespace) -> ServerPolicy:
         "by_pressure",
         None if options.marconi_admission_only else eviction,
         probation=options.max_running_requests != 1,
+        branch_gain=options.marconi_branch_gain,
     )
 
 

@@ -210,7 +210,7 @@ class ServerSimulator:
         """Return where to keep a state inside the prompt."""
         if self.policy.admission == "every_chunk":
             return None
-        return branch_point(match.kv_tokens, match.state_tokens)
+        return branch_point(match.kv_tokens, match.state_tokens, self.policy.branch_gain)
 
     def _admits(self, request: Running, position: int) -> bool:
         """Tell whether the state at `position` of the prompt is cached for good."""

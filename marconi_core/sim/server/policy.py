@@ -7,6 +7,7 @@ from typing import Literal
 
 from marconi_core.models.cost import CostModel
 from marconi_core.policies.two_pool import (
+    BRANCH_GAIN,
     EvictionSettings,
     Objective,
     TwoPoolEviction,
@@ -27,11 +28,13 @@ class ServerPolicy:
         probation: also keep the states of `every_chunk` until their request ends, and those that
             another request has used by then for good; what the plug-in does on a server that runs
             several requests at a time, so that they find each other.
+        branch_gain: see `branch_point`.
     """
 
     admission: Literal["every_chunk", "branch_points", "by_pressure"]
     eviction: EvictionSettings | None
     probation: bool = False
+    branch_gain: int = BRANCH_GAIN
 
 
 STOCK = ServerPolicy("every_chunk", None)
@@ -39,10 +42,14 @@ ADMISSION_ONLY = ServerPolicy("by_pressure", None)
 
 
 def marconi(
-    alpha: float = 0.0, other_pool: float = 1.0, objective: Objective = "marconi"
+    alpha: float = 0.0,
+    other_pool: float = 1.0,
+    objective: Objective = "marconi",
+    branch_gain: int = BRANCH_GAIN,
 ) -> ServerPolicy:
-    """Return Marconi's admission and eviction; see `EvictionSettings`."""
-    return ServerPolicy("by_pressure", EvictionSettings(objective, alpha, other_pool))
+    """Return Marconi's admission and eviction; see `EvictionSettings` and `branch_point`."""
+    eviction = EvictionSettings(objective, alpha, other_pool)
+    return ServerPolicy("by_pressure", eviction, branch_gain=branch_gain)
 
 
 class StockEviction:

@@ -44,8 +44,9 @@ class Variant:
 def variants(alphas: Sequence[float]) -> Iterator[Variant]:
     """Yield what is compared.
 
-    `paper_admission` and `paper_tuner` are Marconi with the paper's admission, which is choosy about
-    states even when they are not what is short, and with the paper's way of tuning.
+    `every_branch_point` is Marconi with a state at each, be it of use or not; `paper_admission` also is
+    choosy about all other states even when they are not what is short; `paper_tuner` tunes as the
+    paper does.
     """
     leader, windows = FollowLeader(tuple(alphas)), ReplayWindows(alphas=tuple(alphas))
     yield Variant("stock_0.5.6", STOCK, strategy="0.5.6.post2")
@@ -55,7 +56,9 @@ def variants(alphas: Sequence[float]) -> Iterator[Variant]:
     yield Variant("marconi", marconi(), leader)
     yield Variant("marconi_extra_buffer", marconi(), leader, "extra_buffer")
     yield Variant("paper_tuner", marconi(), windows)
-    yield Variant("paper_admission", ServerPolicy("branch_points", EvictionSettings()), leader)
+    yield Variant("every_branch_point", marconi(branch_gain=1), leader)
+    paper = ServerPolicy("branch_points", EvictionSettings(), branch_gain=1)
+    yield Variant("paper_admission", paper, leader)
     yield Variant("seglen", marconi(objective="seglen"), leader)
     for alpha in alphas:
         yield Variant("fixed", marconi(alpha))

@@ -14,7 +14,7 @@ from marconi_sglang.settings import MarconiSettings
 from sglang.srt.mem_cache.mamba_radix_cache import MambaRadixCache
 
 from marconi_core.models.cost import CostModel
-from marconi_core.policies.two_pool import Pool, branch_point, warm_up
+from marconi_core.policies.two_pool import Pool, warm_up
 from marconi_core.sim.server import PoolSizes
 
 
@@ -90,7 +90,7 @@ class BranchPointCache(PolicyHost, MambaRadixCache):
         result = super().match_prefix(key, **options)
         req = options.get("req")
         if req is not None:
-            req.marconi_branch = branch_point(self._kv_match, len(result.device_indices))
+            self.matched(req, self._kv_match, len(result.device_indices))
         return result
 
     def _match_prefix_helper(self, key: Any) -> tuple[list[torch.Tensor], Any]:
