@@ -24,6 +24,7 @@ from sglang.srt.server_args import ServerArgs
 from tests.patch.cpu_server import CpuServer, Setup
 from tests.patch.workloads import random_requests, server
 from tests.sglang_cpu.scrape import LABELS, Scrape, expected, scraping
+from tests.sglang_cpu.workloads import EVERY_BRANCH
 
 
 @pytest.fixture
@@ -45,7 +46,7 @@ def attach(load: CpuServer) -> Callable[[], None]:
 
 
 def test_metrics_are_what_the_cache_counts(scrape: Scrape) -> None:
-    load = server(Setup(300, 8), MarconiSettings(eff_weight=1.0))
+    load = server(Setup(300, 8), MarconiSettings(eff_weight=1.0, **EVERY_BRANCH))
     log_stats = attach(load)
     requests = list(random_requests(1, 80))
     for request in requests[:50]:
@@ -75,7 +76,7 @@ def _edges(load: CpuServer) -> list[Any]:
 
 
 def test_counters_survive_a_flush(scrape: Scrape) -> None:
-    load = server(Setup(300, 8), MarconiSettings(eff_weight=0.0))
+    load = server(Setup(300, 8), MarconiSettings(eff_weight=0.0, **EVERY_BRANCH))
     log_stats = attach(load)
     for request in random_requests(1, 30):
         load.serve(*request)
@@ -90,7 +91,7 @@ def test_counters_survive_a_flush(scrape: Scrape) -> None:
 
 
 def test_the_tuner_is_shown(scrape: Scrape) -> None:
-    load = server(Setup(300, 8), MarconiSettings())
+    load = server(Setup(300, 8), MarconiSettings(**EVERY_BRANCH))
     log_stats = attach(load)
     log_stats()
     assert scrape()["marconi_tuner_state", "idle"] == 1
@@ -119,7 +120,7 @@ def followed(load: CpuServer, requests: int) -> None:
 )
 def test_the_simulator_predicts_each_hit(setup: Setup, scrape: Scrape) -> None:
     """While alpha is tuned, and taken when it comes."""
-    load = server(setup, MarconiSettings())
+    load = server(setup, MarconiSettings(**EVERY_BRANCH))
     log_stats = attach(load)
     try:
         for request in random_requests(1, 150):
@@ -138,7 +139,7 @@ def test_the_simulator_predicts_each_hit(setup: Setup, scrape: Scrape) -> None:
 def test_a_flush_that_the_tuner_misses_is_noticed(
     scrape: Scrape, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    load = server(Setup(300, 8), MarconiSettings())
+    load = server(Setup(300, 8), MarconiSettings(**EVERY_BRANCH))
     log_stats = attach(load)
     monkeypatch.setattr(load.cache.tuner, "flushed", lambda: None)
     try:
@@ -154,7 +155,7 @@ def test_a_flush_that_the_tuner_misses_is_noticed(
 
 
 def test_admission_alone_has_no_alpha(scrape: Scrape) -> None:
-    load = server(Setup(300, 8), MarconiSettings(admission_only=True))
+    load = server(Setup(300, 8), MarconiSettings(admission_only=True, **EVERY_BRANCH))
     log_stats = attach(load)
     load.serve(range(20), [1])
     log_stats()
@@ -163,7 +164,7 @@ def test_admission_alone_has_no_alpha(scrape: Scrape) -> None:
 
 
 def test_without_metrics_nothing_is_published(scrape: Scrape) -> None:
-    load = server(Setup(300, 8), MarconiSettings(eff_weight=0.0))
+    load = server(Setup(300, 8), MarconiSettings(eff_weight=0.0, **EVERY_BRANCH))
     plugin._attach(
         None, SimpleNamespace(tree_cache=load.cache, enable_overlap=False, metrics_collector=None)
     )
@@ -174,13 +175,13 @@ def test_without_metrics_nothing_is_published(scrape: Scrape) -> None:
 
 def test_everything_counted_is_described() -> None:
     """A count that is added to the cache must not be missing among the metrics."""
-    load = server(Setup(300, 8), MarconiSettings())
+    load = server(Setup(300, 8), MarconiSettings(**EVERY_BRANCH))
     assert load.cache.counts().keys() == COUNTERS.keys() | GAUGES.keys() | {"evictions", "tuner"}
 
 
 def test_the_dashboard_asks_for_what_there_is(scrape: Scrape, repository: Path) -> None:
     """Every metric of ours is on it, and every metric on it exists, SGLang's too."""
-    load = server(Setup(300, 8), MarconiSettings())
+    load = server(Setup(300, 8), MarconiSettings(**EVERY_BRANCH))
     before = set(REGISTRY._names_to_collectors)
     attach(load)()
     TokenizerMetricsCollector(ServerArgs(model_path="none"), labels={"model_name": "none"})
@@ -201,7 +202,7 @@ def test_the_dashboard_asks_for_what_there_is(scrape: Scrape, repository: Path) 
 
 def test_publishing_costs_little(scrape: Scrape) -> None:
     """Beside what SGLang's own metrics cost each time."""
-    load = server(Setup(300, 8), MarconiSettings(eff_weight=1.0))
+    load = server(Setup(300, 8), MarconiSettings(eff_weight=1.0, **EVERY_BRANCH))
     for request in random_requests(1, 50):
         load.serve(*request)
     log_stats = attach(load)

@@ -286,7 +286,10 @@ def test_sizes_are_those_of_the_pools(model: Path) -> None:
 
 def test_the_server_shows_what_the_cache_did(model: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     cache = create_tree_cache(
-        context(parse("--enable-marconi", "--marconi-eff-weight", "1"), model)
+        context(
+            parse("--enable-marconi", "--marconi-eff-weight", "1", "--marconi-branch-gain", "1"),
+            model,
+        )
     )
     server = CpuServer(cache, SETUP)
     for prompt in ([*range(20)], [*range(15), 99], [*range(15), 98]):

@@ -11,7 +11,7 @@ from marconi_sglang.settings import MarconiSettings
 from marconi_core.policies.two_pool import HEADROOM
 from tests.patch.cpu_server import Setup, WrongMemoryError
 from tests.patch.workloads import SETTINGS, server
-from tests.sglang_cpu.workloads import run_load
+from tests.sglang_cpu.workloads import EVERY_BRANCH, run_load
 
 STRATEGIES = ("no_buffer", "extra_buffer")
 
@@ -154,7 +154,9 @@ def test_a_veto_that_leaks_is_found(monkeypatch: pytest.MonkeyPatch) -> None:
 
 def test_track_buffers_are_not_taken() -> None:
     """A running request holds one state slot, not three."""
-    load = server(Setup(400, 10, strategy="extra_buffer", overlap=True), MarconiSettings())
+    load = server(
+        Setup(400, 10, strategy="extra_buffer", overlap=True), MarconiSettings(**EVERY_BRANCH)
+    )
     load.submit(list(range(10)), list(range(10)))
     for _ in range(5):
         load.step()

@@ -11,6 +11,7 @@ from sglang.srt.metrics.collector import SchedulerMetricsCollector, SchedulerSta
 from tests.patch_v0_5_6.cpu_server import Setup
 from tests.patch_v0_5_6.workloads import random_requests, server
 from tests.sglang_cpu.scrape import LABELS, Scrape, expected, scraping
+from tests.sglang_cpu.workloads import EVERY_BRANCH
 
 
 @pytest.fixture
@@ -20,7 +21,8 @@ def scrape(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Iterator[Scrape]:
 
 
 @pytest.mark.parametrize(
-    "settings", [MarconiSettings(eff_weight=1.0), MarconiSettings(admission_only=True)]
+    "settings",
+    [MarconiSettings(eff_weight=1.0, **EVERY_BRANCH), MarconiSettings(admission_only=True)],
 )
 def test_metrics_are_what_the_cache_counts(settings: MarconiSettings, scrape: Scrape) -> None:
     load = server(Setup(300, 8), settings)
