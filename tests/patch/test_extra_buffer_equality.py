@@ -166,7 +166,7 @@ def test_a_slot_more_for_a_running_request_is_found_out(monkeypatch: pytest.Monk
 
 def test_a_boundary_at_the_first_step_is_found_out(monkeypatch: pytest.MonkeyPatch) -> None:
     """Stock SGLang misses it; a simulator that does not is wrong."""
-    finish = TrackingServerSimulator._finish
+    finish = TrackingServerSimulator.finish
 
     def seeing(self: TrackingServerSimulator, request: Running, sequence: Tokens) -> None:
         boundary = len(sequence) - len(sequence) % self.grid.interval
@@ -174,7 +174,7 @@ def test_a_boundary_at_the_first_step_is_found_out(monkeypatch: pytest.MonkeyPat
             request.tracked = boundary
         finish(self, request, sequence)
 
-    monkeypatch.setattr(TrackingServerSimulator, "_finish", seeing)
+    monkeypatch.setattr(TrackingServerSimulator, "finish", seeing)
     assert first_difference(TIGHT, None) is not None
 
 

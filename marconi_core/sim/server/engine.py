@@ -6,6 +6,7 @@ which the server does.
 """
 
 import copy
+from collections.abc import Sequence
 from dataclasses import dataclass, field, replace
 from typing import ClassVar
 
@@ -61,8 +62,10 @@ class Running:
     """A request on its way.
 
     Attributes:
+        hit: prompt tokens served from the cache.
         branch: the prompt's branch point.
         node: what it locks.
+        computed: tokens that have KVs, cached or its own.
         own_from: KVs before are the tree's.
         slots: state slots that it holds, the running state's and others.
         on_probation: nodes whose states it has cached for as long as it runs.
@@ -71,8 +74,10 @@ class Running:
     """
 
     prompt: Tokens
+    hit: int
     branch: int | None
     node: Node
+    computed: int
     own_from: int
     slots: int
     on_probation: list[Node] = field(default_factory=list)
@@ -84,6 +89,7 @@ class ServerSimulator:
     """Serves requests one after the other.
 
     Attributes:
+        sizes, policy, chunk: as given.
         free_tokens, free_states: what is left in the pools.
         served: requests served so far.
         first_eviction: requests seen at the first eviction, that one included; 0 for never.
@@ -91,11 +97,13 @@ class ServerSimulator:
         states_per_request: slots in the pool for each request that may run at a time; a server with
             fewer than that does not start.
         slots_per_request: state slots that a running request holds.
+        overlap: a batch is launched before the results of the one before are seen.
     """
 
     reserved_tokens: ClassVar[int] = 2
     states_per_request: ClassVar[int] = HEADROOM
     slots_per_request: ClassVar[int] = 1
+    overlap: ClassVar[bool] = False
 
     def __init__(
         self,
@@ -121,7 +129,7 @@ class ServerSimulator:
             raise PolicyError(
                 f"this server needs at least {self.states_per_request} state slots, not {sizes.states}"
             )
-        self.sizes, self.policy, self._costs, self._chunk = sizes, policy, costs, chunk
+        self.sizes, self.policy, self._costs, self.chunk = sizes, policy, costs, chunk
         self.served = self.first_eviction = 0
         self.flush()
 
@@ -177,34 +185,59 @@ class ServerSimulator:
         prompt, output = np.asarray(prompt, np.int64), np.asarray(output, np.int64)
         if not (prompt.ndim == output.ndim == 1 and len(prompt) and len(output)):
             raise PolicyError("a request needs at least one prompt token and one output token")
-        length = len(prompt) + len(output)
+        self.check_fits(len(prompt) + len(output))
+        self.served += 1
+        request = self.look_up(prompt)
+        self.start(request)
+        self._prefill(request)
+        self._generate(request, output)
+        return Served(request.hit, request.branch)
+
+    def check_fits(self, length: int) -> None:
+        """Raise PolicyError for a request of so many tokens that the server would never start."""
         most = self.sizes.kv_tokens - self.reserved_tokens
         if length > most:
             raise PolicyError(
                 f"request {self.served + 1} has {length} tokens; a pool of "
                 f"{self.sizes.kv_tokens} KV tokens holds at most {most}"
             )
-        self.served += 1
-        request, hit = self._admit(prompt)
-        self._prefill(request)
-        self._generate(request, output)
-        return Served(hit, request.branch)
 
     def tree(self) -> dict[tuple[int, ...], bool]:
         """Return the cached nodes: the tokens to their end, and whether they have a state."""
         return {tokens: node.state for tokens, node in self._tree.nodes()}
 
-    def _admit(self, prompt: Tokens) -> tuple[Running, int]:
-        """Look the prompt up, copy the state it starts from, lock it."""
+    # The steps of a request; `batching` calls them for several at a time.
+
+    @property
+    def room(self) -> int:
+        """KV slots that are free or can be freed."""
+        return self.free_tokens + self._tree.evictable_tokens
+
+    def room_beside(self, request: Running) -> int:
+        """Return the same while a request that has not started holds what it starts from."""
+        self._tree.lock(request.node)
+        room = self.room
+        self._tree.unlock(request.node)
+        return room
+
+    def look_up(self, prompt: Tokens) -> Running:
+        """Look the prompt up, copy the state it starts from."""
         match = self._tree.match(prompt[:-1])  # the last token is always computed
         branch = self._branch(match)
         if match.node.state:
             self._take_state(in_use=match.node)
-        self._tree.lock(match.node)
-        self.eviction.use(match.node)
-        match.node.on_probation = False
         hit = match.state_tokens
-        return Running(prompt, branch, match.node, hit, int(match.node.state)), hit
+        return Running(prompt, hit, branch, match.node, hit, hit, int(match.node.state))
+
+    def refuse(self, request: Running) -> None:
+        """Give back what a request took that was looked up and does not start."""
+        self.free_states += request.slots
+
+    def start(self, request: Running) -> None:
+        """Lock what a request was found to start from."""
+        self._tree.lock(request.node)
+        self.eviction.use(request.node)
+        request.node.on_probation = False
 
     def _branch(self, match: Match) -> int | None:
         """Return where to keep a state inside the prompt."""
@@ -222,26 +255,35 @@ class ServerSimulator:
 
     def _prefill(self, request: Running) -> None:
         """Compute the prompt, chunk by chunk."""
-        done, length = request.own_from, len(request.prompt)
-        while done < length:
-            end = self._chunk_end(request, done)
-            if self.free_states < HEADROOM:
-                self._evict(states=HEADROOM - self.free_states)
+        while request.computed < len(request.prompt):
+            self.launch([(request, self._chunk_end(request))])
+            if request.computed < len(request.prompt):
+                self.cache_unfinished(request)
+
+    def _chunk_end(self, request: Running) -> int:
+        """Return where the next chunk ends: at the branch point, if it gets there."""
+        end = self.cut(request)
+        return end if self.chunk is None else min(end, request.computed + self.chunk)
+
+    def cut(self, request: Running) -> int:
+        """Return where the prompt has to be cut next, whatever the size of a chunk; or its end."""
+        end = len(request.prompt)
+        if request.branch is not None and request.computed < request.branch < end:
+            end = request.branch
+        return end
+
+    def launch(self, chunks: Sequence[tuple[Running, int]]) -> None:
+        """Compute a batch of prompts, each up to a position."""
+        if (missing := HEADROOM * len(chunks) - self.free_states) > 0:
+            self._evict(states=missing)
+        for request, _ in chunks:
             while request.slots < self.slots_per_request:
                 self._take_state()
                 request.slots += 1
-            self._take_tokens(end - done)
-            self._launched(request, done, end)
-            done = end
-            if done < length:
-                self._cache_unfinished(request, done)
-
-    def _chunk_end(self, request: Running, done: int) -> int:
-        """Return where the chunk that starts at `done` ends: at the branch point, if it gets there."""
-        end = len(request.prompt)
-        if request.branch is not None and done < request.branch < end:
-            end = request.branch
-        return end if self._chunk is None else min(end, done + self._chunk)
+        self.take_tokens(sum(end - request.computed for request, end in chunks))
+        for request, end in chunks:
+            start, request.computed = request.computed, end
+            self._launched(request, start, end)
 
     def _launched(self, request: Running, start: int, end: int) -> None:
         """A chunk of the prompt is being computed."""
@@ -249,12 +291,13 @@ class ServerSimulator:
     def _generate(self, request: Running, output: Tokens) -> None:
         """Compute the output; its first token comes with the prompt."""
         if len(output) > 1:  # else the request is finished already
-            self._cache_unfinished(request, len(request.prompt))
+            self.cache_unfinished(request)
         self._decode(len(output) - 1)
-        self._finish(request, np.concatenate((request.prompt, output[:-1])))
+        self.finish(request, np.concatenate((request.prompt, output[:-1])))
 
-    def _cache_unfinished(self, request: Running, done: int) -> None:
-        """Cache the first `done` tokens of the prompt and a copy of the state there, if admitted."""
+    def cache_unfinished(self, request: Running) -> None:
+        """Cache what of the prompt is computed and a copy of the state there, if admitted."""
+        done = min(request.computed, len(request.prompt))  # with overlap, decoding has begun
         wanted = self._admits(request, done)
         if wanted or self.policy.probation:
             self._take_copy(request, done)
@@ -281,10 +324,13 @@ class ServerSimulator:
         """Take one KV slot a step; a full pool evicts for one token."""
         while steps > 0:
             taken = min(steps, max(self.free_tokens, 1))
-            self._take_tokens(taken)
+            self.take_tokens(taken)
             steps -= taken
 
-    def _finish(self, request: Running, sequence: Tokens) -> None:
+    def step_seen(self, request: Running, length: int) -> None:
+        """A decoding step's result is seen; so many tokens have been launched by now."""
+
+    def finish(self, request: Running, sequence: Tokens) -> None:
         """Cache the sequence and hand over a state at its end; give back the other slots."""
         self._insert(sequence, request).node.on_probation = False
         self.free_states += request.slots - 1
@@ -313,7 +359,8 @@ class ServerSimulator:
         assert self.free_states, "the running request holds all states"
         self.free_states -= 1
 
-    def _take_tokens(self, count: int) -> None:
+    def take_tokens(self, count: int) -> None:
+        """Take KV slots."""
         if self.free_tokens < count:
             self._evict(tokens=count)  # SGLang asks for all it needs, not for what is missing
         assert self.free_tokens >= count, "the running request holds all KVs"

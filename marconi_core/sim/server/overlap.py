@@ -25,6 +25,8 @@ from marconi_core.sim.server.tree import Match, Tokens
 class OverlapServerSimulator(ServerSimulator):
     """The server with the plug-in: states at exact positions, one slot for a running request."""
 
+    overlap: ClassVar[bool] = True
+
     def _launched(self, request: Running, start: int, end: int) -> None:
         if end < len(request.prompt):
             return
@@ -47,9 +49,13 @@ class OverlapServerSimulator(ServerSimulator):
     def _generate(self, request: Running, output: Tokens) -> None:
         self._decode(1)
         if len(output) > 1:
-            self._cache_unfinished(request, len(request.prompt))
+            self.cache_unfinished(request)
             self._decode(len(output) - 1)
-        self._finish(request, np.concatenate((request.prompt, output)))
+            self._decoded(request, len(request.prompt) + len(output))
+        self.finish(request, np.concatenate((request.prompt, output)))
+
+    def _decoded(self, request: Running, length: int) -> None:
+        """All steps are taken in; the request ends with so many tokens."""
 
 
 @dataclass(frozen=True)
@@ -111,9 +117,8 @@ class TrackingServerSimulator(OverlapServerSimulator):
         aligned = match.kv_tokens - match.kv_tokens % self.grid.chunk
         return aligned if match.kv_tokens > match.state_tokens and aligned else None
 
-    def _chunk_end(self, request: Running, done: int) -> int:
-        end = len(request.prompt)
-        return end if self._chunk is None else min(end, done + self._chunk)
+    def cut(self, request: Running) -> int:
+        return len(request.prompt)
 
     def _launched(self, request: Running, start: int, end: int) -> None:
         if end - start < self.grid.chunk:
@@ -123,17 +128,23 @@ class TrackingServerSimulator(OverlapServerSimulator):
         if branch is not None and start < branch < end and (branch - start) % self.grid.chunk == 0:
             request.tracked = branch
 
-    def _cache_unfinished(self, request: Running, done: int) -> None:
+    def cache_unfinished(self, request: Running) -> None:
         if request.tracked is not None:
             self._take_state()  # takes the place of the buffer that is handed over
             self._cache(request, request.prompt[: request.tracked], wanted=True)
             request.tracked = None
 
-    def _finish(self, request: Running, sequence: Tokens) -> None:
+    def step_seen(self, request: Running, length: int) -> None:
+        if length % self.grid.interval == 0:
+            request.tracked = length
+
+    def _decoded(self, request: Running, length: int) -> None:
         # A step's position is looked at when the next step is on its way: the first one's never is.
-        boundary = len(sequence) - len(sequence) % self.grid.interval
+        boundary = length - length % self.grid.interval
         if boundary > len(request.prompt) + 1:
-            request.tracked = boundary
+            self.step_seen(request, boundary)
+
+    def finish(self, request: Running, sequence: Tokens) -> None:
         kept = request.tracked or 0
         self.free_tokens += len(sequence) - max(kept, request.own_from)
-        super()._finish(request, sequence[:kept])
+        super().finish(request, sequence[:kept])

@@ -112,6 +112,7 @@ class ServerTree:
         root: the empty prefix; never evicted.
         states: nodes with a state, the least recently used first (a dict for its order).
         leaves: nodes without children that nothing locks.
+        evictable_tokens: cached tokens whose KVs nothing locks.
     """
 
     def __init__(self, follower: Follower | None = None) -> None:
@@ -120,6 +121,7 @@ class ServerTree:
         self.root = Node(np.empty(0, np.int64), None, 0.0)
         self.states: dict[Node, None] = {}
         self.leaves: set[Node] = set()
+        self.evictable_tokens = 0
 
     def match(self, sequence: Tokens) -> Match:
         """Find the longest cached prefix; split the edge on which it ends; mark it as used."""
@@ -195,6 +197,7 @@ class ServerTree:
         parent = node.parent
         assert parent is not None and not node.children
         freed = len(node.tokens), int(node.state)
+        self.evictable_tokens -= freed[0]
         node.state = False
         self.states.pop(node, None)
         del parent.children[int(node.tokens[0])]
@@ -237,6 +240,7 @@ class ServerTree:
                 pending.append(child)
         twin.states = {twins[node]: None for node in self.states}
         twin.leaves = {twins[node] for node in self.leaves}
+        twin.evictable_tokens = self.evictable_tokens
         return twin, twins
 
     def _tick(self) -> float:
@@ -261,6 +265,7 @@ class ServerTree:
         parent.children[int(tokens[0])] = node
         self.leaves.add(node)
         self.leaves.discard(parent)
+        self.evictable_tokens += len(tokens)
         self._follower.leaf_added(node)
         return node
 
@@ -283,7 +288,9 @@ class ServerTree:
     def _lock_kvs(self, node: Node, change_by: int) -> None:
         at = node
         while at.parent is not None:
+            was_free = not at.kv_locks
             at.kv_locks += change_by
+            self.evictable_tokens += len(at.tokens) * ((not at.kv_locks) - was_free)
             at = at.parent
         self._review_leaf(node)
         if node is not self.root:

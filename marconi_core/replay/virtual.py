@@ -1,0 +1,104 @@
+"""The same replay in virtual time, on a simulated server with a clock: hours in seconds, no HTTP.
+
+Requests become due as in `run`, are sent at once, and get the recorded outputs.
+"""
+
+import heapq
+
+import numpy as np
+
+from marconi_core.replay.options import ReplayOptions
+from marconi_core.replay.rows import ReplayRow
+from marconi_core.sim.server.batching import Request
+from marconi_core.sim.server.timing import TimedServer
+from marconi_core.traces.trace import Trace
+
+
+def replay_virtually(trace: Trace, server: TimedServer, options: ReplayOptions) -> list[ReplayRow]:
+    """Replay a trace on an idle server; return a row per request, in trace order.
+
+    Raises:
+        PolicyError: the server cannot serve a request.
+    """
+    return _VirtualReplay(trace, server, options).run()
+
+
+class _VirtualReplay:
+    def __init__(self, trace: Trace, server: TimedServer, options: ReplayOptions) -> None:
+        self._trace, self._server = trace, server
+        count = min(options.requests or len(trace), len(trace))
+        self._slots = options.concurrency or count
+        self._arrivals = np.zeros(count)
+        if options.speed is not None:
+            ts = trace.ts[:count]
+            self._arrivals = (ts - ts.min()) / options.speed
+        self._next_turn = next_turns(trace, count) if options.loop == "closed" else {}
+        later = set(self._next_turn.values())
+        self._coming = [(float(self._arrivals[i]), i) for i in range(count) if i not in later]
+        heapq.heapify(self._coming)
+        self._waiting: list[int] = []  # for a slot; the first of the trace gets it
+        self._sent: dict[int, float] = {}
+        self._first: dict[int, float] = {}
+        self._rows: list[ReplayRow] = []
+
+    def run(self) -> list[ReplayRow]:
+        while True:
+            self._send()
+            served = self._server.step()
+            if served is None:
+                if not self._coming:
+                    return sorted(self._rows)
+                self._server.now = self._coming[0][0]
+            for request in served or ():
+                self._got_token(request)
+
+    def _send(self) -> None:
+        """Send what is due and has a slot."""
+        now = self._server.now
+        while self._coming and self._coming[0][0] <= now:
+            heapq.heappush(self._waiting, heapq.heappop(self._coming)[1])
+        while self._waiting and self._slots:
+            i = heapq.heappop(self._waiting)
+            self._slots -= 1
+            self._sent[i] = now
+            self._server.server.submit(i, self._trace.input_tokens(i), self._trace.output_tokens(i))
+
+    def _got_token(self, request: Request) -> None:
+        now, i = self._server.now, request.name
+        self._first.setdefault(i, now)
+        if not request.finished:
+            return
+        self._slots += 1
+        self._rows.append(self._row(request, i))
+        if (following := self._next_turn.get(i)) is not None:
+            heapq.heappush(self._coming, (max(now, float(self._arrivals[following])), following))
+
+    def _row(self, request: Request, i: int) -> ReplayRow:
+        sent, first = self._sent.pop(i), self._first.pop(i)
+        assert request.running is not None
+        return ReplayRow(
+            request=i,
+            session=int(self._trace.session[i]),
+            turn=int(self._trace.turn[i]),
+            prompt_tokens=len(request.prompt),
+            cached_tokens=request.running.hit,
+            output_tokens=len(request.output),
+            scheduled_s=round(float(self._arrivals[i]), 6),
+            due_s=round(sent, 6),
+            sent_s=round(sent, 6),
+            first_token_s=round(first, 6),
+            end_s=round(self._server.now, 6),
+            ttft_ms=round(1e3 * (first - sent), 3),
+            error="",
+        )
+
+
+def next_turns(trace: Trace, requests: int) -> dict[int, int]:
+    """Return for each request that has one, the next of its session among the first `requests`."""
+    latest: dict[int, int] = {}
+    following = {}
+    for i, session in enumerate(trace.session[:requests].tolist()):
+        if session in latest:
+            following[latest[session]] = i
+        latest[session] = i
+    return following

@@ -1,0 +1,254 @@
+"""SGLang 0.5.16's scheduler: several requests at a time, batch by batch.
+
+A batch computes prompts, or one token for each request that decodes. Which requests share a batch, and
+from when on one finds what another leaves in the cache, depends on the order of events alone; the
+steps of each request are the simulator's. First come, first served. How long batches take is a matter
+for `timing`.
+"""
+
+from collections import deque
+from dataclasses import dataclass
+from typing import Any, NamedTuple
+
+import numpy as np
+from numpy.typing import ArrayLike
+
+from marconi_core.errors import PolicyError
+from marconi_core.sim.server.engine import Running, ServerSimulator
+from marconi_core.sim.server.legacy import LegacyServerSimulator
+from marconi_core.sim.server.tree import Tokens
+
+MOST_RESERVED = 4096
+"""Output tokens of a request for which SGLang keeps KV slots free, at most."""
+
+UNLIMITED = 1 << 40
+"""Tokens of a batch when chunked prefill is off."""
+
+
+@dataclass(eq=False)
+class Request:
+    """A request and how far it came.
+
+    Attributes:
+        name: the caller's.
+        running: what the cache knows of it; None while it waits.
+        launched: tokens that the model has computed, or is computing.
+        seen: output tokens that the scheduler has seen.
+    """
+
+    name: Any
+    prompt: Tokens
+    output: Tokens
+    running: Running | None = None
+    launched: int = 0
+    seen: int = 0
+
+    @property
+    def finished(self) -> bool:
+        return self.seen == len(self.output)
+
+    @property
+    def reserved(self) -> int:
+        """KV slots that are kept free for its output."""
+        return min(len(self.output) - self.seen, MOST_RESERVED)
+
+
+class Chunk(NamedTuple):
+    """A part of a prompt that a batch computes.
+
+    Attributes:
+        end: the request's tokens before are computed afterwards.
+        start: those before were already.
+    """
+
+    request: Request
+    start: int
+    end: int
+
+    @property
+    def last(self) -> bool:
+        """The prompt ends with it, so that it gives the first output token."""
+        return self.end == len(self.request.prompt)
+
+
+class Batch(NamedTuple):
+    """What is launched at once.
+
+    Attributes:
+        chunks: of prompts; none if the batch decodes.
+        decoding: requests that get a further token.
+    """
+
+    chunks: list[Chunk]
+    decoding: list[Request]
+
+
+class BatchingServer:
+    """Serves several requests at a time.
+
+    Callers `launch` a batch and `take_in` its results. With overlap (`ServerSimulator.overlap`), the next
+    batch is launched before the results of the last are taken in.
+
+    Attributes:
+        simulator: the cache and its policy.
+        waiting: requests that have not started.
+    """
+
+    def __init__(self, simulator: ServerSimulator, most_running: int) -> None:
+        """Start with an idle server.
+
+        Raises:
+            PolicyError: the release runs its batches in another way; no request may run.
+        """
+        if isinstance(simulator, LegacyServerSimulator):
+            raise PolicyError("batches are those of SGLang 0.5.16, not of 0.5.6.post2")
+        if most_running < 1:
+            raise PolicyError(f"{most_running} requests at a time are impossible")
+        self.simulator, self._most_running = simulator, most_running
+        self.waiting: deque[Request] = deque()
+        self._running: list[Request] = []
+        self._cut: Request | None = None  # between two chunks of its prompt
+        self._last = Batch([], [])
+
+    def submit(self, name: Any, prompt: ArrayLike, output: ArrayLike) -> Request:
+        """Queue a request.
+
+        Raises:
+            PolicyError: the server would never start it.
+        """
+        request = Request(name, np.asarray(prompt, np.int64), np.asarray(output, np.int64))
+        if not (len(request.prompt) and len(request.output)):
+            raise PolicyError("a request needs at least one prompt token and one output token")
+        self.simulator.check_fits(len(request.prompt) + len(request.output))
+        self.waiting.append(request)
+        return request
+
+    def launch(self) -> Batch | None:
+        """Launch the next batch: prompts if any can start or go on, else decoding.
+
+        Raises:
+            PolicyError: the KV pool is too small for the requests that run.
+        """
+        if self._cut is not None:
+            self.simulator.cache_unfinished(_started(self._cut))
+        self._running += [chunk.request for chunk in self._last.chunks if chunk.last]
+        self._running = [request for request in self._running if not request.finished]
+        batch = Batch(self._prefill(), [])
+        if not batch.chunks:
+            batch = Batch([], self._decode())
+        self._last = batch
+        return batch if any(batch) else None
+
+    def take_in(self, batch: Batch) -> list[Request]:
+        """See the results of a batch; return the requests that got a token by it."""
+        requests = [chunk.request for chunk in batch.chunks if chunk.last] + batch.decoding
+        requests = [request for request in requests if not request.finished]
+        for request in requests:
+            running = _started(request)
+            request.seen += 1
+            if batch.decoding:
+                self.simulator.step_seen(running, request.launched)
+            if request.finished:
+                sequence = np.concatenate((request.prompt, request.output))
+                self.simulator.finish(running, sequence[: request.launched])
+            elif batch.chunks:
+                self.simulator.cache_unfinished(running)
+        return requests
+
+    def _prefill(self) -> list[Chunk]:
+        """Launch parts of prompts: the one that was cut goes on, then those that wait."""
+        budget = _Budget(self.simulator, self._running)
+        chunks = []
+        if self._cut is not None:
+            chunks.append(budget.go_on(self._cut))
+            if chunks[-1].last:
+                self._cut = None
+        while self.waiting and len(self._running) + len(chunks) < self._most_running:
+            request = self.waiting[0]
+            running = self.simulator.look_up(request.prompt)
+            end = budget.end_of_first_chunk(request, running, self._cut is not None)
+            if end is None:
+                self.simulator.refuse(running)
+                break
+            request.running = running
+            self.simulator.served += 1
+            self.simulator.start(running)
+            chunks.append(budget.take(Chunk(self.waiting.popleft(), running.computed, end)))
+            if not chunks[-1].last:
+                self._cut = request
+            if budget.spent:
+                break
+        if chunks:
+            self.simulator.launch([(_started(chunk.request), chunk.end) for chunk in chunks])
+            for chunk in chunks:
+                chunk.request.launched = chunk.end
+        return chunks
+
+    def _decode(self) -> list[Request]:
+        """Launch a step of all requests that decode."""
+        if count := len(self._running):
+            if self.simulator.room < count:
+                raise PolicyError(
+                    f"{self.simulator.sizes.kv_tokens} KV tokens are too few for {count} requests "
+                    "that decode; SGLang would start one of them over, which is not simulated"
+                )
+            self.simulator.take_tokens(count)
+            for request in self._running:
+                request.launched += 1
+        return list(self._running)
+
+
+class _Budget:
+    """What prompts of a batch may still take.
+
+    Attributes:
+        chunk: tokens of the batch.
+        reserved: KV slots spoken for, outputs to come included.
+        taken: KV slots that the batch takes.
+    """
+
+    def __init__(self, simulator: ServerSimulator, running: list[Request]) -> None:
+        self._simulator = simulator
+        self.chunk = UNLIMITED if simulator.chunk is None else simulator.chunk
+        self.reserved = sum(request.reserved for request in running)
+        self.taken = 0
+
+    @property
+    def spent(self) -> bool:
+        """Nothing more can be added."""
+        room = self._simulator.room
+        return room <= max(self.reserved, self.taken) or self.chunk <= 0
+
+    def go_on(self, request: Request) -> Chunk:
+        """Take the next chunk of a prompt that was cut; it cannot wait."""
+        running = _started(request)
+        cut = min(self.chunk, self._simulator.cut(running) - running.computed)
+        room = self._simulator.room - self.reserved
+        length = min(cut, room) if room > 0 else cut
+        return self.take(Chunk(request, running.computed, running.computed + length))
+
+    def end_of_first_chunk(
+        self, request: Request, running: Running, another_is_cut: bool
+    ) -> int | None:
+        """Return where the first chunk of a prompt ends; None if the request has to wait."""
+        start, length = running.computed, len(request.prompt)
+        needed = length - start + request.reserved + 1
+        if needed >= self._simulator.room_beside(running) - self.reserved:
+            return None
+        end = min(self._simulator.cut(running), start + self.chunk)
+        if end <= start or (end < length and another_is_cut):
+            return None  # at most one prompt can be between two chunks
+        return end
+
+    def take(self, chunk: Chunk) -> Chunk:
+        """Charge the budget with a chunk, and with the output if the prompt ends with it."""
+        length = chunk.end - chunk.start
+        self.reserved += length + 1 + (chunk.request.reserved if chunk.last else 0)
+        self.taken += length + 1
+        self.chunk -= length
+        return chunk
+
+
+def _started(request: Request) -> Running:
+    assert request.running is not None
+    return request.running
