@@ -10,7 +10,7 @@ from matplotlib.figure import Figure
 from marconi_core.models.latency import PrefillLatency
 from marconi_core.plots.panels import grid
 from marconi_core.plots.style import paper_style
-from marconi_core.report.recorded import Recording, by_order, prefill_fit, prefill_medians
+from marconi_core.serving.recordings import Recording, by_order, prefill_fit, prefill_medians
 
 # by the part of the prompt that was sent before: colour, marker, name
 SHARES = {

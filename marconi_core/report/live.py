@@ -12,7 +12,7 @@ from marconi_core.replay.summary import ReplaySummary, summarize
 from marconi_core.report.claims import printed_values
 from marconi_core.report.page import Section
 from marconi_core.report.predicted import KEYS
-from marconi_core.report.recorded import SIMULATED, Recording, by_order
+from marconi_core.serving.recordings import SIMULATED, Recording, by_order
 
 PLACE = ["server", "trace", "states", "kv_tokens"]  # replays in the same place can be compared
 MEASURED = [

@@ -11,7 +11,7 @@ import pandas as pd
 
 from marconi_core.report.claims import Claim
 from marconi_core.report.live import NO_CACHE, PLACE, SGLANG_PLUS, reductions
-from marconi_core.report.recorded import SIMULATED
+from marconi_core.serving.recordings import SIMULATED
 
 
 def _value(place: pd.DataFrame, policy: str, column: str, best: str) -> float:

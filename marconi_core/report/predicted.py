@@ -20,7 +20,7 @@ from numpy.typing import NDArray
 from marconi_core.errors import DataError, MarconiError
 from marconi_core.files import atomic_path
 from marconi_core.models.latency import PrefillLatency
-from marconi_core.report.recorded import (
+from marconi_core.serving.recordings import (
     Recording,
     load,
     prefill_fit,

@@ -8,7 +8,7 @@ import pytest
 
 from marconi_core.report.claims import load_claims, load_reruns
 from marconi_core.report.live_claims import live_values, servers
-from marconi_core.report.recorded import SIMULATED
+from marconi_core.serving.recordings import SIMULATED
 
 TRACE = "agents_sps=1_art=5_nums=9"
 

@@ -16,8 +16,8 @@ from marconi_core.replay.rows import ReplayRow, write_rows
 from marconi_core.report import live
 from marconi_core.report.page import to_markdown
 from marconi_core.report.predicted import cached_tokens, main, read_predictions
-from marconi_core.report.recorded import SIMULATED, load, recorded_files
 from marconi_core.rules.live import csv_files, recorded_checklists
+from marconi_core.serving.recordings import SIMULATED, load, recorded_files
 from marconi_core.serving.spec import ServerSpec
 from marconi_core.sim.server import PoolSizes, ServerSimulator
 from marconi_core.traces.trace import Request, Trace
