@@ -11,6 +11,7 @@ from pathlib import Path
 from typing import Any, NamedTuple
 
 import pandas as pd
+from pandas.errors import EmptyDataError
 
 from marconi_core.assets import resource
 from marconi_core.errors import DataError
@@ -28,10 +29,14 @@ class Recording(NamedTuple):
     description: dict[str, Any]
 
     @property
+    def requests_planned(self) -> int:
+        """Requests of the plan; where none is given, those that were recorded."""
+        return int(self.description.get("requests_planned", self._said("requests")))
+
+    @property
     def complete(self) -> bool:
-        """Whether all requests that were planned have rows; where no plan is given, yes."""
-        requests = self.description.get("requests")
-        return bool(requests == self.description.get("requests_planned", requests))
+        """Whether all requests that were planned have rows."""
+        return 0 < len(self.rows()) == self._said("requests") == self.requests_planned
 
     @property
     def server(self) -> str:
@@ -46,7 +51,7 @@ class Recording(NamedTuple):
     @property
     def model(self) -> str:
         """Name under which the model was served."""
-        return str(self.description["spec"]["served_name"])
+        return str(self._said("spec", "served_name"))
 
     @property
     def date(self) -> str:
@@ -61,23 +66,58 @@ class Recording(NamedTuple):
     @property
     def states(self) -> int:
         """Size of the server's pool of states."""
-        return int(self.description["pools"]["states"])
+        return int(self._said("pools", "states"))
 
     @property
     def kv_tokens(self) -> int:
         """Size of the server's KV pool in tokens."""
-        return int(self.description["pools"]["kv_tokens"])
+        return int(self._said("pools", "kv_tokens"))
 
     @property
     def variant(self) -> str:
         """How the server kept prefixes: ``VARIANT`` or ``VARIANT@ALPHA``."""
-        spec = self.description["spec"]
-        alpha = spec.get("alpha")
-        return str(spec["variant"]) if alpha is None else f"{spec['variant']}@{alpha:g}"
+        variant, alpha = self._said("spec", "variant"), self._said("spec").get("alpha")
+        return str(variant) if alpha is None else f"{variant}@{alpha:g}"
+
+    @property
+    def load(self) -> str:
+        """How a trace was replayed, in words. Under different loads, times cannot be compared."""
+        in_flight, speed = self._said("options", "concurrency"), self._said("options", "speed")
+        running = self._said("spec").get("max_running_requests")
+        return ", ".join(
+            [
+                f"{in_flight or 'any number'} in flight",
+                *([f"at most {running} running"] if running else []),
+                *([f"arrivals {speed:g} times as fast"] if speed else []),
+                f"{self._said('options', 'loop')} loop",
+                f"outputs {self._said('options', 'outputs')}",
+                f"SGLang {self._said('spec', 'sglang')}",
+            ]
+        )
 
     def rows(self) -> pd.DataFrame:
-        """Return the raw rows."""
-        return pd.read_csv(self.path)
+        """Return the raw rows; without columns where the run ended before the first.
+
+        Raises:
+            DataError: the file is damaged.
+        """
+        try:
+            return pd.read_csv(self.path)
+        except EmptyDataError:
+            return pd.DataFrame()
+        except (OSError, ValueError) as error:
+            raise DataError(f"{self.path}: no CSV ({error}); copy it again") from None
+
+    def _said(self, *keys: str) -> Any:
+        """Return a value of the JSON file, which must have it."""
+        value: Any = self.description
+        for key in keys:
+            if not isinstance(value, dict) or key not in value:
+                raise DataError(
+                    f"{self.path.with_suffix('.json')}: lacks the key {'.'.join(keys)}; copy it again"
+                )
+            value = value[key]
+        return value
 
 
 def prefill_medians(recording: Recording) -> pd.DataFrame:
@@ -94,9 +134,19 @@ def prefill_fit(cells: pd.DataFrame) -> PrefillLatency:
 
 
 def latest_ttft(variant: str) -> Recording:
-    """Return the latest times to first token of a variant that ship with the repository."""
-    *_, latest = load(path for path in recorded_files("ttft") if path.stem == variant)
-    return latest
+    """Return the latest complete times to first token of a variant that ship with the repository.
+
+    Raises:
+        DataError: there are none.
+    """
+    recordings = load(path for path in recorded_files("ttft") if path.stem == variant)
+    complete = [recording for recording in recordings if recording.complete]
+    if not complete:
+        raise DataError(
+            f"{resource('recorded')}: has no complete times to first token of '{variant}'; record them "
+            f"with `python -m marconi_core.serving ttft --variant {variant}`"
+        )
+    return complete[-1]
 
 
 def by_order(variant: str) -> tuple[int, str]:
@@ -112,14 +162,29 @@ def recorded_files(what: str) -> list[Path]:
 
 
 def load(paths: Iterable[Path]) -> Iterator[Recording]:
-    """Yield recordings.
+    """Yield the recordings whose rows are in these CSV files.
 
     Raises:
         DataError: a CSV file has no JSON file beside it, or a damaged one.
     """
     for path in paths:
-        beside = path.with_suffix(".json")
-        try:
-            yield Recording(path, json.loads(beside.read_text(encoding="utf-8")))
-        except (OSError, ValueError) as error:
-            raise DataError(f"{beside}: says not where {path.name} comes from ({error})") from None
+        yield Recording(path, read_description(path.with_suffix(".json")))
+
+
+def read_description(path: Path) -> dict[str, Any]:
+    """Return what the JSON file of a measurement says.
+
+    Raises:
+        DataError: it cannot be read, or is no JSON object.
+    """
+    try:
+        content = json.loads(path.read_text(encoding="utf-8"))
+    except (OSError, ValueError) as error:
+        reason = error.strerror if isinstance(error, OSError) else error
+        raise DataError(
+            f"{path}: says not where a measurement comes from ({reason}); copy it again, or delete it "
+            "and its rows"
+        ) from None
+    if not isinstance(content, dict):
+        raise DataError(f"{path}: not the JSON file of a measurement; move it elsewhere")
+    return content

@@ -15,6 +15,7 @@ from marconi_core.policies.two_pool import EvictionSettings
 from marconi_core.serving.__main__ import main
 from marconi_core.serving.client import Client
 from marconi_core.serving.errors import ServingError
+from marconi_core.serving.recordings import load
 from marconi_core.serving.simulated.__main__ import main as simulated
 from marconi_core.serving.simulated.cache import FixedCache, NoCache, TunedCache, cache_for
 from marconi_core.serving.simulated.engine import Engine, Limits, made_up
@@ -202,8 +203,24 @@ def test_it_needs_no_gpu_and_agrees_with_the_simulator(
         "--states", "12", "--tokens", "5000", "--output", str(tmp_path / "p.csv"),
     )  # fmt: skip
     assert main([*words, "alpha=0.5"]) == 0
-    assert "32 requests, 0 differ" in capsys.readouterr().out
+    assert "32 of 32 requests, 0 differ" in capsys.readouterr().out
+    [recording] = load([tmp_path / "p.csv"])
+    assert recording.requests_planned == 32 and recording.complete
     assert any(int(line.split(",")[4]) for line in (tmp_path / "p.csv").read_text().split()[1:])
+
+
+def test_a_comparison_of_nothing_has_failed(
+    tmp_path: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
+    Trace.build([Request(0, 0, 0.0, [1, 2], [3])]).save(tmp_path / "t.npz")
+    words = arguments(
+        "parity", "no_buffer", tmp_path, "--trace", str(tmp_path / "t.npz"), "--deadline", "0",
+        "--states", "12", "--tokens", "5000", "--output", str(tmp_path / "p.csv"),
+    )  # fmt: skip
+    assert main(words) == 1
+    assert "0 of 1 requests, 0 differ" in capsys.readouterr().out
+    [recording] = load([tmp_path / "p.csv"])
+    assert recording.requests_planned == 1 and not recording.complete
 
 
 @pytest.mark.parametrize(

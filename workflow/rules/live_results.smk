@@ -74,6 +74,7 @@ rule live_replays:
     params:
         origin=ORIGINS[ORIGIN],
         folders=FOLDERS,
+        roles=[asdict(role) for role in STUDY.roles(STUDY.datasets)],
         code=code_digest(*FIGURE_CODE, "replay"),
     message:
         "Drawing the replays."

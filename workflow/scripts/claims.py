@@ -23,7 +23,7 @@ def main(snakemake):
         experiments = read_by_folder(snakemake.input.experiments)
         claims = load_claims()
         recordings = load(csv_files(list(snakemake.input.live)))
-        replays = live_table(recordings, read_predictions([]))
+        replays = live_table(recordings, read_predictions([]), roles)
         live = live_values(claims, replays)
         table = evaluate(claims, runs, requests, roles, experiments, live)
         write_text(snakemake.output.csv, table.to_csv(index=False))
