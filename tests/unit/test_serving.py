@@ -324,6 +324,25 @@ def test_a_gpu_has_one_holder(tmp_path: Path) -> None:
         pass
 
 
+def test_a_gpu_has_one_holder_whatever_it_is_called(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    program = tmp_path / "bin" / "nvidia-smi"
+    program.parent.mkdir()
+    program.write_text("#!/bin/sh\necho '0, GPU-5ab1'\necho '1, GPU-5c07'\n", encoding="utf-8")
+    program.chmod(0o755)
+    monkeypatch.setenv("PATH", str(program.parent), prepend=os.pathsep)
+    names = ("0", "GPU-5ab1", "GPU-5a")
+    for first in names:
+        with leased([first], "the first"):
+            for second in names:
+                with pytest.raises(ServingError, match=f"GPU {second} is in use by the first"):
+                    leased([second], "x").__enter__()
+            with leased(["1"], "another"), leased(["MIG-5ab1"], "a part of one"):
+                pass
+    assert Runtime().environment(spec(), {})["CUDA_DEVICE_ORDER"] == "PCI_BUS_ID"
+
+
 def test_visible_devices_name_the_gpus() -> None:
     assert gpus(2, {}) == ("0", "1")
     assert gpus(1, {"CUDA_VISIBLE_DEVICES": "3, 4"}) == ("3",)
