@@ -65,10 +65,13 @@ def left_out(folders: Iterable[Path]) -> list[str]:
     """
     lines = []
     for path in sorted(path for folder in folders for path in folder.rglob("*.json")):
-        found = read_description(path)
+        found, rows = read_description(path), path.with_suffix(".csv")
         done, planned = found.get("requests", 0), found.get("requests_planned", 0)
-        if done < planned:  # a replay that is killed has no time to say so
-            reason = found.get("ended_by", "why was not recorded")
+        reason = found.get("ended_by", "no reason was recorded")  # a kill leaves no time to do so
+        if 0 < planned <= done:
+            done = len(Recording(rows, found).rows()) if rows.is_file() else 0
+            reason = f"{rows.name} lacks the others"
+        if done < planned:
             lines.append(f"{path.stem}: {done} of {planned} requests; {reason}")
     return lines
 
@@ -78,8 +81,8 @@ def table(
 ) -> pd.DataFrame:
     """Return one row per place and variant: medians over repeats, and the predictions.
 
-    `requests` are those of one repeat. `dataset` and `data` are name and label of the data set that the trace is of; the trace's name where
-    `roles` has none.
+    `requests` are those of one repeat. `dataset` and `data` are name and label of the data set that the
+    trace is of; the trace's name where `roles` has none.
 
     Args:
         replays: those that are not complete are left out.

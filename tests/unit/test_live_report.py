@@ -198,7 +198,7 @@ def test_what_ended_early_is_named_and_left_out(folder: Path) -> None:
     broken.write_text(json.dumps(content), encoding="utf-8")
     assert live.left_out([folder]) == [
         "chats-2: 1 of 9 requests; the server died",
-        "chats-3: 0 of 2 requests; why was not recorded",
+        "chats-3: 0 of 2 requests; no reason was recorded",
     ]
     assert table(folder).set_index("variant").loc["marconi"]["repeats"] == 1
     requests = live.requests(load(csv_files([str(folder)])))
@@ -233,6 +233,7 @@ def test_damaged_rows_are_one_error_and_cut_off_ones_do_not_count(folder: Path) 
     whole = rows.read_text()
     rows.write_text("".join(whole.splitlines(keepends=True)[:-1]), encoding="utf-8")
     assert "admission_only" not in set(table(folder)["variant"])
+    assert live.left_out([folder]) == ["chats-1: 1 of 2 requests; chats-1.csv lacks the others"]
     rows.write_bytes(whole.encode() + b"\xff,\n")
     with pytest.raises(DataError, match=r"chats-1\.csv: no CSV .*; copy it again"):
         table(folder)
