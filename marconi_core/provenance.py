@@ -3,6 +3,7 @@
 import ast
 import hashlib
 import platform
+from collections.abc import Iterable
 from functools import cache, lru_cache
 from importlib.metadata import PackageNotFoundError, version
 from pathlib import Path
@@ -22,13 +23,23 @@ def code_digest(*parts: str) -> str:
     Raises:
         FileNotFoundError: a part does not exist (a renamed module must not silently drop out).
     """
-    digest = hashlib.sha256()
+    files = []
     for part in sorted(parts):
         root = PACKAGE_ROOT / part
-        files = sorted(root.rglob("*.py")) if root.is_dir() else [root.with_suffix(".py")]
-        for file in files:
-            digest.update(file.relative_to(PACKAGE_ROOT).as_posix().encode())
-            digest.update(syntax(file))
+        files += sorted(root.rglob("*.py")) if root.is_dir() else [root.with_suffix(".py")]
+    return _digest(files, PACKAGE_ROOT)
+
+
+def folder_digest(folder: Path) -> str:
+    """Return such a digest of all modules below a folder, for code outside this package."""
+    return _digest(sorted(folder.rglob("*.py")), folder)
+
+
+def _digest(files: Iterable[Path], root: Path) -> str:
+    digest = hashlib.sha256()
+    for file in files:
+        digest.update(file.relative_to(root).as_posix().encode())
+        digest.update(syntax(file))
     return digest.hexdigest()[:16]
 
 

@@ -18,7 +18,7 @@ from pydantic import (
     model_validator,
 )
 
-from marconi_core.config.live import TEKKEN, LiveConfig
+from marconi_core.config.live import KEEP, TEKKEN, LiveConfig
 from marconi_core.config.messages import OPTIONS, explain, unknown
 from marconi_core.config.section import Section
 from marconi_core.config.server import ServerConfig
@@ -198,6 +198,11 @@ class DatasetConfig(Section):
         return self.trace_dir is None and self.reader.needs_tokenizer
 
     @property
+    def has_texts(self) -> bool:
+        """Whether the tokens stand for texts: read here, or in a ready trace."""
+        return self.trace_dir is not None or self.reader.needs_tokenizer
+
+    @property
     def caveat(self) -> str | None:
         """What every label has to say of the data set."""
         return None if self.trace_dir else self.reader.caveat
@@ -272,7 +277,14 @@ class Config(Section):
         for trace in self.live.traces if self.live else ():
             if trace not in names:
                 raise ValueError(f"live.traces: {unknown('trace', trace, names)}")
-            if self.datasets[self.trace(trace).dataset].vocabulary is not None:
+            dataset = self.datasets[self.trace(trace).dataset]
+            if self.live and self.live.tokenizer != KEEP and not dataset.has_texts:
+                raise ValueError(
+                    f"live.traces: {trace} has made-up tokens (source `{dataset.source}`), which no "
+                    f"`live.tokenizer` can translate; write `tokenizer: {KEEP}` to replay the ids as "
+                    "they are, or replay another trace"
+                )
+            if dataset.vocabulary is not None:
                 raise ValueError(
                     f"live.traces: {trace} is in another `vocabulary` already; replay the one in "
                     "Llama-2's, `live.tokenizer` translates it"

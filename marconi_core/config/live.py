@@ -45,7 +45,7 @@ class LiveConfig(Section):
     tokenizer: str = Field(
         TEKKEN,
         description="vocabulary that traces are translated into: the `tokenizer.json` of the model; "
-        "`tekken`, which stands in for it; `keep`: the token ids stay as they are",
+        "`tekken`, which stands in for it; `keep`: the token ids stay as they are, as made-up ones have to",
     )
     variants: tuple[str, ...] = Field(
         (

@@ -26,6 +26,18 @@ MODELS = {
 }
 
 
+HUB_NAMES = {
+    "nvidia/Nemotron-H-8B-Base-8K": "nemotron_h_8b",
+    "ai21labs/AI21-Jamba-1.5-Mini": "jamba_1_5_mini",
+    "tiiuae/Falcon-H1-7B-Instruct": "falcon_h1_7b",
+    "ibm-granite/granite-4.0-h-small": "granite_4_h_small",
+    "Qwen/Qwen3-Next-80B-A3B-Instruct": "qwen3_next_80b_a3b",
+    "Qwen/Qwen3.5-27B": "qwen3_5_27b",
+    "Qwen/Qwen3.5-35B-A3B": "qwen3_5_35b_a3b",
+}
+"""Names on the hub of the models whose configs are in ``resources/models``."""
+
+
 class _FiveNumbers(BaseModel):
     model_config = ConfigDict(extra="forbid", strict=True)
 
@@ -45,8 +57,8 @@ def load_model(name: str) -> Geometry:
     """Return the paper's five numbers of a model by registered name or from a JSON file.
 
     Args:
-        name: a key of `MODELS` or one of `hybrid_models`; or the path of a JSON file with the five
-            numbers of `Geometry`, or of a Hugging Face ``config.json``.
+        name: a key of `MODELS` or `HUB_NAMES` or one of `hybrid_models`; or the path of a JSON file with
+            the five numbers of `Geometry`, or of a Hugging Face ``config.json`` or its folder.
 
     Raises:
         ModelError: no such name or file, broken JSON, a missing or wrong field.
@@ -76,7 +88,8 @@ def load_hybrid_model(
     """Return the real layers of a model by registered name or from its ``config.json``.
 
     Args:
-        name: one of `hybrid_models`, or the path of a Hugging Face ``config.json``.
+        name: one of `hybrid_models` or `HUB_NAMES`, or the path of a Hugging Face ``config.json`` or of
+            its folder.
         kv_dtype: see `models.hybrid.HybridModel`.
         ssm_dtype: None for what SGLang takes by default.
 
@@ -99,10 +112,14 @@ def _is_config(content: dict[str, Any]) -> bool:
 
 def _read(name: str, known: list[str], other_files: str) -> tuple[Path, dict[str, Any]]:
     path = resource(f"models/{name}.json") if name in known else Path(name)
+    if os.path.isdir(path):
+        path /= "config.json"
+    elif name in HUB_NAMES:
+        path = resource(f"models/{HUB_NAMES[name]}.json")
     if not os.path.isfile(path):  # False for a name that no file can have
         raise ModelError(
             f"unknown model '{name}'; choose one of {', '.join(known)}, or name {other_files}a "
-            "Hugging Face config.json"
+            "Hugging Face config.json or its folder"
         )
     try:
         content = json.loads(path.read_text(encoding="utf-8"))

@@ -1,5 +1,7 @@
 """Replays on live servers: token hit rate beside the prediction, and time to first token."""
 
+from textwrap import fill
+
 import pandas as pd
 from matplotlib.axes import Axes
 from matplotlib.figure import Figure
@@ -26,21 +28,24 @@ NAMES = {
     "marconi": "Marconi",
 }
 ROW_INCHES = 0.22
+TITLE_CHARACTERS = 95  # of a line across both panels
 
 
 def draw(replays: pd.DataFrame) -> Figure:
-    """Draw a row of two panels per server, trace and pool size, from `report.live.table`."""
-    groups = list(replays.groupby(PLACE, sort=False))
-    heights = [len(group) + 2.2 for _, group in groups] or [3]
+    """Draw a row of two panels per place (server, load, trace, pools), from `report.live.table`."""
+    groups = [group for _, group in replays.groupby(PLACE, sort=False)]
+    titles = [_title(group.iloc[0]) for group in groups]
+    heights = [len(g) + 1.8 + 0.8 * t.count("\n") for g, t in zip(groups, titles, strict=True)] or [
+        3
+    ]
     with paper_style():
         figure = Figure(figsize=(TEXT_WIDTH, 0.5 + ROW_INCHES * sum(heights)), layout="constrained")
         if not groups:
             figure.text(0.5, 0.5, "no replay has been recorded yet", ha="center", va="center")
             return figure
         panels = figure.subplots(len(groups), 2, squeeze=False, sharex="col", height_ratios=heights)
-        for (left, right), (place, group) in zip(panels, groups, strict=True):
-            server, trace, states, _ = place
-            left.set_title(f"{trace}, {states} states: {server}", loc="left")
+        for (left, right), title, group in zip(panels, titles, groups, strict=True):
+            left.set_title(title, loc="left")
             _hits(left, group)
             _times(right, group)
         panels[-1][0].set_xlabel("token hit rate (%)")
@@ -49,6 +54,16 @@ def draw(replays: pd.DataFrame) -> Figure:
             # outside: within the panel its mark would look like one more prediction
             figure.legend(*panels[0][0].get_legend_handles_labels(), loc="outside upper right")
     return figure
+
+
+def _title(row: pd.Series) -> str:
+    data = "" if row["data"] == row["trace"] else f", {row['data']}"
+    lines = (
+        f"{row['trace']}{data}: {row['requests']:,} requests",
+        f"{row['server']}; {row['states']:,} states, {row['kv_tokens']:,} KV tokens",
+        row["load"],
+    )
+    return "\n".join(fill(line, TITLE_CHARACTERS) for line in lines)
 
 
 def name_of(variant: str) -> str:

@@ -7,10 +7,11 @@ import pandas as pd
 from matplotlib.axes import Axes
 from matplotlib.figure import Figure
 
+from marconi_core.errors import DataError
 from marconi_core.models.latency import PrefillLatency
 from marconi_core.plots.panels import grid
 from marconi_core.plots.style import paper_style
-from marconi_core.report.recorded import Recording, by_order, prefill_fit, prefill_medians
+from marconi_core.serving.recordings import Recording, by_order, prefill_fit, prefill_medians
 
 # by the part of the prompt that was sent before: colour, marker, name
 SHARES = {
@@ -24,9 +25,15 @@ def table(recordings: Iterable[Recording]) -> pd.DataFrame:
     """Return one row per variant, prompt length and cached tokens: times in milliseconds, warm-up left out.
 
     `fitted_ms` and the coefficients are those of `PrefillLatency`, fitted to the medians of the variant.
+    Recordings that are not complete are left out.
+
+    Raises:
+        DataError: none is complete.
     """
     tables = []
     for recording in recordings:
+        if not recording.complete:
+            continue
         cells = prefill_medians(recording)
         fit = prefill_fit(cells)
         cells.insert(0, "variant", recording.variant)
@@ -37,6 +44,10 @@ def table(recordings: Iterable[Recording]) -> pd.DataFrame:
         cells["server"] = recording.server
         cells["date"] = recording.date
         tables.append(cells)
+    if not tables:
+        raise DataError(
+            "no complete times to first token: measure them with `python -m marconi_core.serving ttft`"
+        )
     return pd.concat(tables, ignore_index=True).round(4)
 
 

@@ -12,13 +12,13 @@ from numpy.typing import NDArray
 
 from marconi_core.progress import Heartbeat
 from marconi_core.replay.options import ReplayOptions
-from marconi_core.replay.prompts import Prompts
 from marconi_core.replay.rows import ReplayRow
 from marconi_core.replay.slots import Slots
 from marconi_core.replay.stream import Call, connect, generate
 from marconi_core.serving.client import Client
 from marconi_core.serving.errors import ReplayError, ServingError
 from marconi_core.serving.forcing import PARAMETER, PROCESSOR
+from marconi_core.traces.prompts import Prompts
 from marconi_core.traces.trace import Trace
 
 logger = logging.getLogger(__name__)

@@ -1,6 +1,5 @@
 """What live servers did: replays, parity, checklists, and what they say about the paper's claims."""
 
-import json
 from collections.abc import Iterable, Iterator, Sequence
 from pathlib import Path
 from typing import Any
@@ -12,9 +11,11 @@ from marconi_core.replay.summary import ReplaySummary, summarize
 from marconi_core.report.claims import printed_values
 from marconi_core.report.page import Section
 from marconi_core.report.predicted import KEYS
-from marconi_core.report.recorded import SIMULATED, Recording, by_order
+from marconi_core.report.roles import PAPER_DATASETS, Role, role_of
+from marconi_core.serving.recordings import SIMULATED, Recording, by_order, read_description
 
-PLACE = ["server", "trace", "states", "kv_tokens"]  # replays in the same place can be compared
+# replays in the same place can be compared
+PLACE = ["server", "load", "trace", "requests", "states", "kv_tokens"]
 MEASURED = [
     "token_hit_rate", "ttft_p5_ms", "ttft_p50_ms", "ttft_p95_ms", "ttft_p99_ms",
     "input_tokens_per_s", "output_tokens_per_s", "mean_in_flight", "jitter_p95_ms",
@@ -42,7 +43,9 @@ def _where(replay: Recording) -> dict[str, Any]:
     """Return what is not in a replay's rows."""
     return {
         "server": replay.server,
+        "load": replay.load,
         "trace": replay.trace,
+        "requests": replay.requests_planned,
         "states": replay.states,
         "kv_tokens": replay.kv_tokens,
         "variant": replay.variant,
@@ -55,41 +58,56 @@ _ROWS = [*PLACE, "variant", "date", "replay", *ReplayRow._fields]
 
 
 def left_out(folders: Iterable[Path]) -> list[str]:
-    """Return a line for each replay below some folders that ended early: its name, and why."""
+    """Return a line for each replay below some folders that ended early: its name, and why if known.
+
+    Raises:
+        DataError: a JSON file in there is damaged.
+    """
     lines = []
     for path in sorted(path for folder in folders for path in folder.rglob("*.json")):
-        found = json.loads(path.read_text(encoding="utf-8"))
-        planned = found.get("requests_planned")
-        if planned is not None and found["requests"] < planned:
-            reason = found.get("ended_by", "the machine was taken away")
-            lines.append(f"{path.stem}: {found['requests']} of {planned} requests; {reason}")
+        found, rows = read_description(path), path.with_suffix(".csv")
+        done, planned = found.get("requests", 0), found.get("requests_planned", 0)
+        reason = found.get("ended_by", "no reason was recorded")  # a kill leaves no time to do so
+        if 0 < planned <= done:
+            done = len(Recording(rows, found).rows()) if rows.is_file() else 0
+            reason = f"{rows.name} lacks the others"
+        if done < planned:
+            lines.append(f"{path.stem}: {done} of {planned} requests; {reason}")
     return lines
 
 
-def table(replays: Iterable[Recording], predictions: pd.DataFrame) -> pd.DataFrame:
-    """Return one row per server, trace and variant: medians over repeats, and the predictions.
+def table(
+    replays: Iterable[Recording], predictions: pd.DataFrame, roles: Sequence[Role] = ()
+) -> pd.DataFrame:
+    """Return one row per place and variant: medians over repeats, and the predictions.
+
+    `requests` are those of one repeat. `dataset` and `data` are name and label of the data set that the
+    trace is of; the trace's name where `roles` has none.
 
     Args:
         replays: those that are not complete are left out.
         predictions: what `predicted.read_predictions` returns.
+        roles: data sets that traces may be of.
     """
     summaries = pd.DataFrame(
         [_where(r) | summarize(read_rows(r.path))._asdict() for r in replays if r.complete],
-        columns=[*PLACE, "variant", "date", "replay", *ReplaySummary._fields],
+        columns=list(dict.fromkeys([*PLACE, "variant", "date", "replay", *ReplaySummary._fields])),
     )
     groups = summaries.groupby([*PLACE, "variant"])
     found = groups[MEASURED].median()
     found.insert(0, "date", groups["date"].max())
     found.insert(1, "repeats", groups.size())
-    found.insert(2, "requests", groups["requests"].sum())
     found["ttft_p95_low_ms"] = groups["ttft_p95_ms"].min()
     found["ttft_p95_high_ms"] = groups["ttft_p95_ms"].max()
-    renamed = predictions.drop(columns="requests").rename(
+    renamed = predictions.rename(
         columns={name: f"predicted_{name}" for name in predictions if name not in KEYS}
     )
     merged = found.reset_index().merge(renamed, on=KEYS, how="left")
     order = merged["variant"].map(by_order)
     merged = merged.assign(order=order).sort_values([*PLACE, "order"], ignore_index=True)
+    of_traces = [(trace, role_of(trace, roles)) for trace in merged["trace"]]
+    merged.insert(0, "dataset", [role.dataset if role else trace for trace, role in of_traces])
+    merged.insert(1, "data", [role.label if role else trace for trace, role in of_traces])
     return merged.drop(columns="order")
 
 
@@ -113,18 +131,21 @@ def reductions(replays: pd.DataFrame, baselines: Sequence[str]) -> pd.DataFrame:
         saved = theirs.min() - ours.min()
         found.append(
             dict(zip(PLACE, place, strict=True))
+            | {"data": group["data"].iloc[0]}
             | {"marconi": ours.idxmin(), "baseline": theirs.idxmin()}
             | {"ms": saved, "percent": 100 * saved / theirs.min()}
             | {"points": 100 * saved / p95.get(NO_CACHE, float("nan"))}
         )
-    return pd.DataFrame(found, columns=[*PLACE, "marconi", "baseline", "ms", "percent", "points"])
+    columns = [*PLACE, "data", "marconi", "baseline", "ms", "percent", "points"]
+    return pd.DataFrame(found, columns=columns)
 
 
 def claims(replays: pd.DataFrame) -> pd.DataFrame:
     """Return the paper's claims about time to first token beside what was measured.
 
     A claim is reproduced if the largest reduction is at least the paper's, partly if there is one at
-    all. Simulated servers get no verdict.
+    all. There is no verdict on simulated servers, on data other than the paper's own (stand-ins
+    included), and where no server without a cache was measured, as the paper's percent are of its P95.
     """
     vllm = max(printed_values("ttft_points_under_vllm_plus").values(), key=float)
     sglang = max(printed_values("ttft_points_under_sglang_plus").values(), key=float)
@@ -140,48 +161,66 @@ def claims(replays: pd.DataFrame) -> pd.DataFrame:
         ("P95 TTFT lower than SGLang+ (admission only), up to", sglang, SGLANG_PLUS),
         ("P95 TTFT lower than stock SGLang, up to (not in the paper)", "", STOCK),
     ):
-        for server, group in replays.groupby("server"):
+        for (server, of_the_paper), group in replays.groupby(["server", _of_the_papers(replays)]):
             found = reductions(group, baselines)
             if not found.empty:
-                rows.append(_claim(text, paper, str(server), found))
+                judged = paper and of_the_paper and server != SIMULATED
+                rows.append(_claim(text, paper, str(server), found, judged=bool(judged)))
     return pd.DataFrame(rows)
 
 
-def _claim(text: str, paper: str, server: str, found: pd.DataFrame) -> dict[str, str]:
-    column = "percent" if found["points"].isna().any() else "points"
-    ordered = found.sort_values(column)
+def _of_the_papers(replays: pd.DataFrame) -> pd.Series:
+    """Return bool[n]: whether a row is of a data set of the paper, and not of a stand-in for it."""
+    return replays["data"].isin(PAPER_DATASETS.values())
+
+
+def _claim(
+    text: str, paper: str, server: str, found: pd.DataFrame, *, judged: bool
+) -> dict[str, str]:
+    column, unit = "points", "% of no cache"
+    comparable = found.dropna(subset="points")
+    if comparable.empty:  # percent of the baseline are no percent of no cache
+        column, unit, comparable, judged = "percent", "% of the baseline", found, False
+    ordered = comparable.sort_values(column)
     worst, best = ordered.iloc[0], ordered.iloc[-1]
-    unit = "% of no cache" if column == "points" else "%"
-    if server == SIMULATED or not paper:
-        verdict = NO_VERDICT
-    else:
-        verdict = HELD if best[column] >= float(paper) else PARTLY if best[column] > 0 else NOT
+    least = f"; least {worst[column]:.1f} ({_place(worst)})" if len(ordered) > 1 else ""
+    verdict = HELD if best[column] >= float(paper or 0) else PARTLY if best[column] > 0 else NOT
     return {
         "claim": text,
         "paper": f"{paper} %" if paper else "",
         "here": f"{best[column]:.1f} {unit} ({best['percent']:.1f} % of {best['baseline']}, "
-        f"{best['ms']:.0f} ms; {best['trace']}, {best['states']} states); least {worst[column]:.1f} "
-        f"({worst['trace']}, {worst['states']} states); {server}",
-        "verdict": verdict,
+        f"{best['ms']:.0f} ms; {_place(best)}){least}; {server}",
+        "verdict": verdict if judged else NO_VERDICT,
     }
 
 
+def _place(row: pd.Series) -> str:
+    """Return where a reduction was seen, with what has to be said of the data."""
+    name = row["trace"] if row["data"] == row["trace"] else f"{row['trace']}, data: {row['data']}"
+    return f"{name}; {row['states']} states; {row['load']}"
+
+
 def parity(recordings: Iterable[Recording]) -> pd.DataFrame:
-    """Return one row per parity run: requests, and those whose cached tokens differ from the prediction."""
+    """Return one row per parity run: requests, and those whose cached tokens differ from the prediction.
+
+    Of a run that was cut off, it is not known how many differ, as long as none of its rows does.
+    """
     found = []
     for recording in recordings:
-        rows = recording.rows()
+        columns = ["prompt_tokens", "predicted_tokens", "cached_tokens"]
+        rows = recording.rows().reindex(columns=columns)  # they are absent where there are no rows
+        differing = int((rows["predicted_tokens"] != rows["cached_tokens"]).sum())
+        seen = f"at least {differing}" if differing else "not known"
         found.append(
             {
                 "run": recording.path.stem,
                 "server": recording.server,
                 "date": recording.date,
                 "requests": len(rows),
+                "planned": recording.description.get("requests_planned", "not recorded"),
                 "prompt tokens": int(rows["prompt_tokens"].sum()),
                 "cached tokens": int(rows["cached_tokens"].sum()),
-                "differing requests": int(
-                    (rows["predicted_tokens"] != rows["cached_tokens"]).sum()
-                ),
+                "differing requests": str(differing) if recording.complete else f"{seen}: cut off",
             }
         )
     return pd.DataFrame(found)
@@ -192,7 +231,7 @@ def checklists(paths: Iterable[Path]) -> pd.DataFrame:
     columns: dict[str, dict[str, str]] = {}
     marks = {True: "ok", False: "FAILED", None: "not tried"}
     for path in paths:
-        content: dict[str, Any] = json.loads(path.read_text(encoding="utf-8"))
+        content = read_description(path)
         name = path.name.removesuffix(".json").removesuffix(".smoke")
         label = f"{name}: {content['label']} ({str(content['date'])[:10]})"
         columns[label] = {c["name"]: marks[c["passed"]] for c in content["checks"]}
@@ -218,11 +257,12 @@ def page(
     yield Section("Live servers", origin)
     yield Section("The paper's claims, live", table=claims(replays) if len(replays) else None,
                   text="" if len(replays) else "No replay has been recorded yet.")  # fmt: skip
-    if len(replays):
+    for (server, load), group in replays.groupby(["server", "load"], sort=False):
         yield Section(
-            "Replays",
-            "Medians over repeats. Predicted: by the server simulator, one request at a time.",
-            _for_people(replays),
+            f"Replays on {server}",
+            f"Load: {load}. Medians over repeats. Predicted: by the server simulator, one request at a "
+            "time.",
+            _for_people(group),
         )
     if left_out:
         yield Section("Replays that ended early and are left out", items=left_out)
@@ -243,11 +283,13 @@ def _for_people(replays: pd.DataFrame) -> pd.DataFrame:
         return "" if pd.isna(value) else f"{value:.0f}"
 
     shown = {
-        "server": replays["server"],
         "trace": replays["trace"],
+        "data": replays["data"],
         "states": replays["states"],
+        "KV tokens": replays["kv_tokens"],
         "variant": replays["variant"],
         "requests": replays["requests"],
+        "repeats": replays["repeats"],
         "hit rate, %": replays["token_hit_rate"].map(percent),
         "predicted, %": replays["predicted_token_hit_rate"].map(percent),
         **{f"TTFT P{p}, ms": replays[f"ttft_p{p}_ms"].map(whole) for p in (5, 50, 95, 99)},

@@ -1,6 +1,6 @@
 """What live servers say about the paper's claims, number by number, as far as they were measured.
 
-A claim is compared in each place (server, trace and pool sizes) in which both of its policies were
+A claim is compared in each place (server, load, trace and pool sizes) in which both of its policies were
 replayed. No server checkpoints every block as vLLM+ does, and the models and capacities of Figures 11
 to 13 are none that were served: those claims have no live value.
 """
@@ -11,7 +11,7 @@ import pandas as pd
 
 from marconi_core.report.claims import Claim
 from marconi_core.report.live import NO_CACHE, PLACE, SGLANG_PLUS, reductions
-from marconi_core.report.recorded import SIMULATED
+from marconi_core.serving.recordings import SIMULATED
 
 
 def _value(place: pd.DataFrame, policy: str, column: str, best: str) -> float:
@@ -71,10 +71,9 @@ def live_values(claims: Iterable[Claim], replays: pd.DataFrame) -> dict[tuple[st
         replays: what `live.table` returns; simulated servers are left out.
     """
     measured = replays[replays["server"] != SIMULATED]
-    datasets = measured["trace"].str.split("_sps=").str[0]
     texts = {}
     for claim in claims:
-        for dataset, own in measured.groupby(datasets):
+        for dataset, own in measured.groupby("dataset"):
             values = _values(claim, own)
             if values:
                 decimals = len(claim.paper.partition(".")[2])
@@ -98,8 +97,9 @@ def _values(claim: Claim, replays: pd.DataFrame) -> list[float]:
 def servers(replays: pd.DataFrame) -> str:
     """Return which replays there are, in words; empty if there are none."""
     measured = replays[replays["server"] != SIMULATED]
-    counts = measured.groupby(["server", "trace"], sort=False)["requests"].sum().reset_index()
+    sent = measured.assign(sent=measured["requests"] * measured["repeats"])
+    counts = sent.groupby(["server", "trace", "load"], sort=False)["sent"].sum().reset_index()
     return "; ".join(
-        f"{row['trace']} on {row['server']} ({row['requests']} requests)"
+        f"{row['trace']} on {row['server']} ({row['sent']} requests; {row['load']})"
         for row in counts.to_dict("records")
     )

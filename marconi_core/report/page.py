@@ -64,7 +64,11 @@ def verdicts(claims: pd.DataFrame, live: str = "") -> list[Section]:
     """
     counts = claims["verdict"].value_counts()
     counted = ", ".join(f"{counts[name]} {name}" for name in VERDICTS if name in counts)
-    source = f"Live: {live}; a range is over pool sizes." if live else "Live: no replay recorded."
+    source = (
+        f"Live: {live}; a range is over pool sizes and loads."
+        if live
+        else "Live: no replay recorded."
+    )
     sections = [Section("Claims", f"{counted}. {RERUN} {source}")]
     judged = ~claims["verdict"].isin([STAND_IN_ONLY, NO_DATA])
     for title, rows, without in (

@@ -20,24 +20,24 @@ from numpy.typing import NDArray
 from marconi_core.errors import DataError, MarconiError
 from marconi_core.files import atomic_path
 from marconi_core.models.latency import PrefillLatency
-from marconi_core.report.recorded import (
+from marconi_core.serving.recordings import (
     Recording,
+    latest_ttft,
     load,
     prefill_fit,
     prefill_medians,
-    recorded_files,
 )
 from marconi_core.serving.simulated.flags import cache_of
-from marconi_core.serving.spec import VARIANTS, ServerSpec
+from marconi_core.serving.spec import STRATEGIES, VARIANTS, ServerSpec
 from marconi_core.sim.server import PoolSizes
 from marconi_core.traces.trace import Trace
 
 PREDICTED = "predicted.csv"
-KEYS = ["trace", "variant", "states", "kv_tokens"]
+KEYS = ["trace", "variant", "states", "kv_tokens", "requests"]
 
 
 class Prediction(NamedTuple):
-    """One server on one trace."""
+    """One server on the first requests of one trace."""
 
     trace: str
     variant: str
@@ -58,15 +58,14 @@ def predict(replays: Iterable[Recording], traces: Mapping[str, Trace]) -> Iterat
     Raises:
         DataError: a trace is not the one that was replayed.
     """
-    fits = {r.variant: prefill_fit(prefill_medians(r)) for r in load(recorded_files("ttft"))}
     done = set()
     for replay in replays:
-        key = (replay.trace, replay.variant, replay.states, replay.kv_tokens)
+        requests = replay.requests_planned
+        key = (replay.trace, replay.variant, replay.states, replay.kv_tokens, requests)
         trace = traces.get(replay.trace)
         if key in done or trace is None:
             continue
         done.add(key)
-        requests = int(replay.description["requests_planned"])
         if trace.head(requests).digest() != replay.description["trace"]:
             raise DataError(f"{replay.path}: another trace was replayed than {replay.trace}.npz")
         spec = ServerSpec.of(replay.description["spec"])
@@ -74,10 +73,10 @@ def predict(replays: Iterable[Recording], traces: Mapping[str, Trace]) -> Iterat
         prompts = trace.n_in[:requests]
         rate = int(cached.sum()) / int(prompts.sum())
         if spec.server == "simulated":  # its times are a model's too, and maybe faster than real
-            yield Prediction(*key, requests, rate, float("nan"), float("nan"))
+            yield Prediction(*key, rate, float("nan"), float("nan"))
             continue
-        times = _fit_for(spec, fits).ms(prompts, cached)
-        yield Prediction(*key, requests, rate, *np.percentile(times, (50, 95)))
+        times = _fit_for(spec).ms(prompts, cached)
+        yield Prediction(*key, rate, *np.percentile(times, (50, 95)))
 
 
 def cached_tokens(
@@ -89,18 +88,25 @@ def cached_tokens(
     return np.fromiter(hits, np.int64, requests)
 
 
-def _fit_for(spec: ServerSpec, fits: Mapping[str, PrefillLatency]) -> PrefillLatency:
+def _fit_for(spec: ServerSpec) -> PrefillLatency:
     """Return the fit that was measured on the same strategy."""
-    strategy = next((name for name in fits if name in VARIANTS[spec.variant].flags), "no_cache")
-    return fits[strategy]
+    flags = VARIANTS[spec.variant].flags
+    strategy = next((name for name in STRATEGIES if name in flags), "no_cache")
+    return prefill_fit(prefill_medians(latest_ttft(strategy)))
 
 
 def read_predictions(folders: Iterable[Path]) -> pd.DataFrame:
-    """Return all predictions in folders; empty, with the right columns, if there are none."""
+    """Return all predictions in folders; empty, with the right columns, if there are none.
+
+    Args:
+        folders: oldest first; the last prediction of several for the same replay counts.
+    """
     files = [path for folder in folders for path in sorted(folder.rglob(PREDICTED))]
     frames = [pd.read_csv(path) for path in files]
     empty = pd.DataFrame(columns=list(Prediction._fields))
-    return pd.concat(frames, ignore_index=True).drop_duplicates(KEYS) if frames else empty
+    return (
+        pd.concat(frames, ignore_index=True).drop_duplicates(KEYS, keep="last") if frames else empty
+    )
 
 
 def main(arguments: Sequence[str] | None = None) -> int:

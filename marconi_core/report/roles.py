@@ -1,5 +1,6 @@
 """Which data set of the paper a configured data set is, or stands in for."""
 
+from collections.abc import Iterable
 from dataclasses import dataclass
 
 PAPER_DATASETS = {"lmsys": "LMSys", "sharegpt": "ShareGPT", "swebench": "SWEBench"}
@@ -30,3 +31,12 @@ class Role:
         notes = [f"stand-in for {paper_name}"] if paper_name else []
         notes += [self.caveat] if self.caveat else []
         return f"{self.dataset} ({'; '.join(notes)})" if notes else self.dataset
+
+
+def role_of(trace: str, roles: Iterable[Role]) -> Role | None:
+    """Return the role of the data set that a trace is of: its name begins the trace's name.
+
+    Of several such data sets (`chats`, `chats_long`), the longest name counts.
+    """
+    fitting = (role for role in roles if f"{trace}_".startswith(f"{role.dataset}_"))
+    return max(fitting, key=lambda role: len(role.dataset), default=None)

@@ -7,8 +7,8 @@ from typing import Literal
 from marconi_core.assets import resource
 from marconi_core.config.live import LiveConfig
 from marconi_core.report.predicted import PREDICTED
-from marconi_core.report.recorded import recorded_files
 from marconi_core.serving.provenance import devices
+from marconi_core.serving.recordings import recorded_files
 
 Origin = Literal["sglang", "simulated", "recorded"]
 

@@ -11,6 +11,7 @@ import sys
 import time
 from collections.abc import Mapping, Sequence
 from pathlib import Path
+from typing import NoReturn
 
 from marconi_core.errors import MarconiError
 
@@ -112,7 +113,7 @@ def _parser() -> argparse.ArgumentParser:
     replay.add_argument(
         "--loop", choices=("closed", "open"), help="whether a turn waits for the last"
     )
-    replay.add_argument("--outputs", choices=("substituted", "forced"), help="see docs/gpu.md")
+    replay.add_argument("--outputs", choices=("substituted", "forced"), help="see docs/replay.md")
     replay.add_argument("--requests", type=int, help="of each trace, from its start")
     replay.add_argument("--warmup", type=int, help="requests sent before, not recorded")
     replay.add_argument("--timeout-s", type=float, help="longest silence in a request")
@@ -218,12 +219,18 @@ def _running(options: argparse.Namespace, fixed: Mapping[str, object] = {}):  # 
     return runtime, server
 
 
-def _serve(options: argparse.Namespace) -> None:
+def _serve(options: argparse.Namespace) -> NoReturn:
+    from marconi_core.serving.errors import ServingError
+
     _, starting = _running(options)
     with starting as server:
         print(f"{server.spec.label}: {server.client.url} (Ctrl-C ends it)", flush=True)
         while not server.process.ended(within_s=3600):
             pass
+    raise ServingError(
+        f"the server ended by itself with status {server.process.status}; its log is "
+        f"{options.log.resolve()}"
+    )
 
 
 def _smoke(options: argparse.Namespace) -> int:
@@ -256,15 +263,17 @@ def _parity(options: argparse.Namespace) -> int:
         pools = PoolSizes(server.client.info().kv_tokens, options.states)
         predicted = predicted_cache(server.spec, pools)
         trace = Trace.load(options.trace)
-        described = {**provenance(server, runtime), "trace": trace.digest(), "requests": 0}
+        planned = min(options.requests, len(trace))
+        described = {**provenance(server, runtime), "trace": trace.digest()}
+        described |= {"requests_planned": planned, "requests": 0}
         description = options.output.with_suffix(".json")
         write_json(description, described)  # a run that is killed must not look complete
         compared = compare(server.client, predicted, trace, options.requests, options.deadline)
         rows = record(compared, options.output)
         differing = sum(row.predicted_tokens != row.cached_tokens for row in rows)
         write_json(description, {**described, "requests": len(rows), "differing": differing})
-    print(f"{len(rows)} requests, {differing} differ")
-    return int(differing > 0)
+    print(f"{len(rows)} of {planned} requests, {differing} differ")
+    return int(differing > 0 or not rows)
 
 
 def _replay(options: argparse.Namespace) -> None:

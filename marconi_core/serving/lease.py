@@ -7,6 +7,7 @@ import tempfile
 from collections.abc import Iterator, Mapping, Sequence
 from pathlib import Path
 
+from marconi_core.serving import nvidia
 from marconi_core.serving.errors import ServingError
 
 
@@ -41,7 +42,7 @@ def leased(names: Sequence[str], holder: str) -> Iterator[tuple[int, ...]]:
     wanted: the GPU is free when the server is gone, not when its starter is.
 
     Args:
-        names: GPUs, as CUDA_VISIBLE_DEVICES names them.
+        names: GPUs, as CUDA_VISIBLE_DEVICES names them: by index or by UUID, which is the same lease.
         holder: what to tell others who want them.
 
     Raises:
@@ -51,10 +52,11 @@ def leased(names: Sequence[str], holder: str) -> Iterator[tuple[int, ...]]:
     folder.mkdir(parents=True, exist_ok=True)
     with contextlib.suppress(PermissionError):  # made by another user, who did the same
         folder.chmod(0o1777)
+    known = nvidia.gpus("index", "uuid")
     with contextlib.ExitStack() as stack:
         descriptors = []
         for name in names:
-            path = folder / f"gpu-{name.replace('/', '_')}"
+            path = folder / f"gpu-{_uuid(name, known).replace('/', '_')}"
             # anyone may write to the folder: a link there could name a file of somebody else
             descriptor = os.open(path, os.O_RDWR | os.O_CREAT | os.O_NOFOLLOW, 0o666)
             stack.callback(os.close, descriptor)
@@ -72,3 +74,12 @@ def leased(names: Sequence[str], holder: str) -> Iterator[tuple[int, ...]]:
             os.pwrite(descriptor, holder.encode(), 0)
             descriptors.append(descriptor)
         yield tuple(descriptors)
+
+
+def _uuid(name: str, known: Sequence[Mapping[str, str]]) -> str:
+    """Return the UUID of a GPU; its name where nvidia-smi does not know it (a part of one, by MIG).
+
+    CUDA takes the beginning of a UUID as well, as long as it is only one GPU's.
+    """
+    found = [g["uuid"] for g in known if g["index"] == name or g["uuid"].startswith(name)]
+    return found[0] if len(found) == 1 else name

@@ -1,7 +1,7 @@
 """Predicted against served: the server simulator beside a live server, request by request.
 
 One request at a time, greedy, on a server whose cache was emptied first. Replies take the place of
-recorded outputs (see `replay.prompts`), so that the server's own tokens are what both sides cache.
+recorded outputs (see `traces.prompts`), so that the server's own tokens are what both sides cache.
 """
 
 import logging
@@ -12,13 +12,13 @@ from typing import NamedTuple
 import numpy as np
 
 from marconi_core.progress import Heartbeat
-from marconi_core.replay.prompts import Prompts
 from marconi_core.serving.client import Client
 from marconi_core.serving.errors import ServingError
 from marconi_core.serving.simulated.cache import Cache
 from marconi_core.serving.simulated.flags import cache_of
 from marconi_core.serving.spec import ServerSpec
 from marconi_core.sim.server import PoolSizes
+from marconi_core.traces.prompts import Prompts
 from marconi_core.traces.trace import Trace
 
 logger = logging.getLogger(__name__)

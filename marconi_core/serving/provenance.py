@@ -7,7 +7,8 @@ from pathlib import Path
 from typing import Any
 
 from marconi_core.files import atomic_path
-from marconi_core.provenance import code_digest
+from marconi_core.provenance import code_digest, folder_digest
+from marconi_core.serving import nvidia
 from marconi_core.serving.errors import ServingError
 from marconi_core.serving.memory import pool_memory
 from marconi_core.serving.server import Server
@@ -30,10 +31,17 @@ SETTINGS = (
     "schedule_conservativeness", "schedule_policy", "stream_interval", "tp_size",
 )  # fmt: skip
 
-_ASK_VERSIONS = """
-import importlib, importlib.metadata, json, platform, sys
+PLUGIN = "marconi_sglang"
+# what decides what is sent, what is cached, and what is written down
+CODE = (
+    "serving", "replay", "policies", "sim/server", "models", "traces/prompts", "traces/trace",
+    "traces/tree",
+)  # fmt: skip
+
+_ASK = """
+import importlib, importlib.metadata, importlib.util, json, platform, sys
 found = {"python": platform.python_version()}
-for name in sys.argv[1:]:
+for name in sys.argv[2:]:
     try:
         found[name] = importlib.metadata.version(name)
     except importlib.metadata.PackageNotFoundError:
@@ -42,46 +50,53 @@ try:
     found["cuda (torch)"] = importlib.import_module("torch").version.cuda
 except ImportError:
     pass
-print(json.dumps(found))
+plugin = importlib.util.find_spec(sys.argv[1])
+folder = plugin.submodule_search_locations[0] if plugin else None
+print(json.dumps({"versions": found, "plugin": folder}))
 """
 
 
 def devices() -> list[dict[str, str]]:
     """Return name, driver and limits of every GPU, as nvidia-smi says; empty without one."""
-    query = f"--query-gpu={','.join(GPU_FIELDS)}"
-    try:
-        answer = subprocess.run(
-            ["nvidia-smi", query, "--format=csv,noheader"],
-            capture_output=True, text=True, timeout=60, check=True,
-        ).stdout  # fmt: skip
-    except (OSError, subprocess.SubprocessError):
-        return []
-    rows = [line.split(", ") for line in answer.splitlines() if line.strip()]
-    return [dict(zip(GPU_FIELDS, row, strict=True)) for row in rows]
+    return nvidia.gpus(*GPU_FIELDS)
 
 
-def server_versions(spec_environment: dict[str, str], python: Path) -> dict[str, str]:
-    """Return the versions of what the server runs on, as its own interpreter sees them."""
-    command = [str(python), "-c", _ASK_VERSIONS, *PACKAGES]
+def installed(environment: dict[str, str], python: Path) -> tuple[dict[str, str], Path | None]:
+    """Return what the server runs on, as its own interpreter sees it.
+
+    Args:
+        environment: of the server.
+        python: its interpreter.
+
+    Returns:
+        Versions, and the folder of the plug-in's package if there is one.
+
+    Raises:
+        ServingError: the interpreter does not answer.
+    """
+    command = [str(python), "-c", _ASK, PLUGIN, *PACKAGES]
     try:
         answer = subprocess.run(
-            command, env=spec_environment, capture_output=True, text=True, timeout=120, check=True
+            command, env=environment, capture_output=True, text=True, timeout=120, check=True
         ).stdout
-        return dict(json.loads(answer.splitlines()[-1]))
+        found = json.loads(answer.splitlines()[-1])
     except (OSError, subprocess.SubprocessError, ValueError, IndexError) as error:
         raise ServingError(f"versions of {python} cannot be read: {error}") from error
+    return found["versions"], Path(found["plugin"]) if found["plugin"] else None
 
 
 def provenance(server: Server, runtime: Runtime) -> dict[str, Any]:
     """Return everything that a recorded measurement on this server must say, as JSON."""
     memory = pool_memory(server.process.log.read_text(errors="replace"))
+    versions, plugin = installed(runtime.environment(server.spec), runtime.python)
     return {
         "label": server.spec.label,
         "weights": _weights(server.spec),
         "date": datetime.datetime.now(datetime.UTC).isoformat(timespec="seconds"),
         "devices": devices(),
-        "versions": server_versions(runtime.environment(server.spec), runtime.python),
-        "code": code_digest("serving"),
+        "versions": versions,
+        "code": code_digest(*CODE),
+        "plugin": folder_digest(plugin) if plugin else None,
         "spec": server.spec.model_dump(),
         "arguments": server.spec.arguments(server.client.port),
         "start_s": round(server.start_s, 1),

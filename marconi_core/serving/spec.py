@@ -338,6 +338,7 @@ class Runtime:
         """Return the environment variables of the server, on top of `base`."""
         variables = dict(base)
         variables["PYTHONUNBUFFERED"] = "1"
+        variables.setdefault("CUDA_DEVICE_ORDER", "PCI_BUS_ID")  # nvidia-smi's, as leases count
         # the config's 8192 is the training length; nothing in Nemotron-H depends on positions
         variables["SGLANG_ALLOW_OVERWRITE_LONGER_CONTEXT_LEN"] = "1"
         if not spec.needs_hub:

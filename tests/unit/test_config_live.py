@@ -17,7 +17,7 @@ def content(**live: Any) -> dict[str, Any]:
     return {
         "datasets": {
             "chats": {
-                "source": "synthetic",
+                "source": "sharegpt",
                 "sessions": 3,
                 "arrivals": {"kind": "typing", "sessions_per_second": [1]},
                 "capacities_bytes": [1e9],
@@ -74,6 +74,27 @@ def test_file_names_tell_the_vocabulary(tmp_path: Path) -> None:
     own.touch()
     names = [live(tokenizer=t).vocabulary for t in ("tekken", "keep", str(own))]
     assert names == ["tekken", "llama2", "own"]
+
+
+def test_made_up_tokens_are_not_translated(tmp_path: Path) -> None:
+    for source, arrivals in (("synthetic", "sps=1"), ("mooncake", "recorded")):
+        configuration = content()
+        chats = configuration["datasets"]["chats"]
+        chats["source"] = source
+        if source == "mooncake":
+            chats["arrivals"] = {"kind": "recorded"}
+        trace = f"chats_{arrivals}_nums=3"
+        configuration["live"]["traces"] = [trace]
+        with pytest.raises(ConfigError) as caught:
+            load_config(configuration)
+        said = f"live.traces: {trace} has made-up tokens (source `{source}`), which no"
+        assert said in str(caught.value)
+        configuration["live"]["tokenizer"] = "keep"
+        [role] = load_config(configuration).roles(["chats"])
+        assert role.label == ("chats (made-up tokens)" if source == "mooncake" else "chats")
+        chats["trace_dir"] = str(tmp_path)  # ready traces are of texts, in Llama-2's tokens
+        del configuration["live"]["tokenizer"]
+        load_config(configuration)
 
 
 @pytest.mark.parametrize(

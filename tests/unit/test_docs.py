@@ -193,6 +193,16 @@ def test_snakemake_takes_the_commands_as_they_stand(monkeypatch: pytest.MonkeyPa
 
 
 @pytest.mark.parametrize("program", PARSERS)
+def test_pages_that_help_names_explain_the_option(program: str) -> None:
+    parser = PARSERS[program]()
+    [commands] = [a for a in parser._actions if isinstance(a, argparse._SubParsersAction)]
+    for command in commands.choices.values():
+        for action in command._actions:
+            for name in re.findall(r"docs/\w+\.md", action.help or ""):
+                assert f"`{action.option_strings[0]} " in page(ROOT / name), action.help
+
+
+@pytest.mark.parametrize("program", PARSERS)
 def test_our_own_commands_and_options_exist(program: str) -> None:
     parser = PARSERS[program]()
     [commands] = [a for a in parser._actions if isinstance(a, argparse._SubParsersAction)]

@@ -8,15 +8,17 @@ import pytest
 
 from marconi_core.report.claims import load_claims, load_reruns
 from marconi_core.report.live_claims import live_values, servers
-from marconi_core.report.recorded import SIMULATED
+from marconi_core.report.roles import Role, role_of
+from marconi_core.serving.recordings import SIMULATED
 
 TRACE = "agents_sps=1_art=5_nums=9"
 
 
 def replay(variant: str, hits: float, ttft: float, **changes: object) -> dict[str, object]:
     return {
-        "server": "a GPU", "trace": TRACE, "states": 40, "kv_tokens": 9000, "variant": variant,
-        "requests": 9, "token_hit_rate": hits,
+        "server": "a GPU", "load": "8 in flight", "trace": TRACE, "dataset": "agents",
+        "data": "agents", "states": 40, "kv_tokens": 9000, "variant": variant,
+        "requests": 3, "repeats": 3, "token_hit_rate": hits,
         **{f"ttft_p{p}_ms": ttft for p in (5, 50, 95)}, **changes,
     }  # fmt: skip
 
@@ -59,6 +61,25 @@ def test_several_pool_sizes_are_a_range_and_the_best_counts_for_up_to() -> None:
     assert found["fig9-sharegpt-vanilla"] == "80.0"
 
 
+def test_policies_are_compared_under_the_same_load_only() -> None:
+    busy = [{**row, "load": "16 in flight"} for row in REPLAYS[1:2]]
+    assert "fig10-gain" in values(REPLAYS)
+    assert values([*busy, *REPLAYS[2:3]]) == {"fig10-sglang": "25.0", "fig10-marconi": "50.0"}
+
+
+def test_any_name_of_a_trace_has_its_data_set() -> None:
+    roles = [Role(name, None, False) for name in ("chats", "chats_long", "mooncake")]
+    for trace, dataset in (
+        ("chats_sps=1_nums=3", "chats"),
+        ("chats_long_sps=1_nums=3_tekken", "chats_long"),
+        ("mooncake_recorded_nums=9_llama2", "mooncake"),
+        ("chats", "chats"),
+    ):
+        found = role_of(trace, roles)
+        assert found is not None and found.dataset == dataset
+    assert role_of("chatter_sps=1", roles) is None
+
+
 def test_without_a_baseline_nothing_is_compared() -> None:
     assert values(REPLAYS[2:3]) == {"fig10-marconi": "50.0"}
 
@@ -71,7 +92,7 @@ def test_simulated_servers_are_not_live(rows: list[dict[str, object]]) -> None:
 
 
 def test_the_source_names_the_trace_and_the_server() -> None:
-    assert servers(pd.DataFrame(REPLAYS)) == f"{TRACE} on a GPU (36 requests)"
+    assert servers(pd.DataFrame(REPLAYS)) == f"{TRACE} on a GPU (36 requests; 8 in flight)"
 
 
 def test_every_claim_can_be_rerun_in_the_minutes_that_the_readme_names(repository: Path) -> None:

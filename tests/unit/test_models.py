@@ -1,6 +1,7 @@
 """The paper's formulas by hand, models by name and from files, and bad files."""
 
 import json
+import re
 import shutil
 from pathlib import Path
 
@@ -8,7 +9,14 @@ import numpy as np
 import pytest
 
 from marconi_core.errors import ModelError
-from marconi_core.models import MODELS, flops, hybrid_models, load_hybrid_model, load_model
+from marconi_core.models import (
+    HUB_NAMES,
+    MODELS,
+    flops,
+    hybrid_models,
+    load_hybrid_model,
+    load_model,
+)
 from marconi_core.models.paper import Geometry, PaperModel, flops_saved
 
 
@@ -147,6 +155,24 @@ def test_bad_files_get_one_message(content: str, message: str, tmp_path: Path) -
     with pytest.raises(ModelError, match=message) as error:
         load_model(str(path))
     assert str(path) in str(error.value) and "\n" not in str(error.value)
+
+
+def test_models_are_known_by_folder_and_by_their_names_on_the_hub(
+    tmp_path: Path, repository: Path
+) -> None:
+    readme = (repository / "resources/models/README.md").read_text(encoding="utf-8")
+    listed = re.findall(r"^\| `(\w+)` \| (\S+/\S+) \|", readme, re.MULTILINE)
+    assert {hub: name for name, hub in listed} == HUB_NAMES
+    assert sorted(HUB_NAMES.values()) == hybrid_models()
+    wanted = load_hybrid_model("falcon_h1_7b").layers
+    assert load_hybrid_model("tiiuae/Falcon-H1-7B-Instruct").layers == wanted
+    config = repository / "resources/models/falcon_h1_7b.json"
+    (tmp_path / "config.json").write_bytes(config.read_bytes())
+    assert load_hybrid_model(str(tmp_path)).layers == wanted
+    assert load_model(str(tmp_path)) == load_model("falcon_h1_7b")
+    with pytest.raises(ModelError, match="unknown model 'nobody/nothing'; choose one of") as error:
+        load_hybrid_model("nobody/nothing")
+    assert str(error.value).endswith("or name a Hugging Face config.json or its folder")
 
 
 def test_unknown_names_list_the_known() -> None:

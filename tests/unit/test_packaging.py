@@ -108,30 +108,57 @@ PACKAGES_BELOW = {
     "policies": {"models"},
     "sim": {"models", "policies", "traces"},
     "experiments": {"models", "policies", "sim", "traces"},
-    "plots": {"models", "policies", "report", "traces"},
+    "serving": {"models", "policies", "sim", "traces"},
+    "replay": {"serving", "sim", "traces"},
+    "report": {"models", "policies", "replay", "serving", "sim", "traces"},
+    "plots": {"models", "policies", "report", "serving", "traces"},
 }
-"""What these packages may import, as docs/architecture.md says."""
+"""What these packages may import. Programs (``__main__``) may import everything, and nothing imports them."""
 
 
-@pytest.mark.sources
-def test_packages_know_nothing_of_those_above_them(repository: Path) -> None:
-    root = repository / "marconi_core"
+def imported_packages(root: Path) -> dict[str, set[str]]:
+    """Return which other packages each package imports, programs left out."""
     packages = {path.parent.name for path in root.glob("*/__init__.py")}
     imports = re.compile(r"^ *(?:import|from) marconi_core\.(\w+)", re.MULTILINE)
-    known = {
+    return {
         name: {
             other
             for path in (root / name).rglob("*.py")
+            if path.name != "__main__.py"
             for other in imports.findall(path.read_text(encoding="utf-8"))
             if other in packages and other != name
         }
         for name in packages
     }
-    assert not [name for name in packages - {"rules"} if "rules" in known[name]]
-    assert not [name for name in packages - {"rules"} if "config" in known[name]]
+
+
+@pytest.mark.sources
+def test_packages_know_nothing_of_those_above_them(repository: Path) -> None:
+    known = imported_packages(repository / "marconi_core")
+    assert not [name for name in known if "rules" in known[name]]
+    assert not [name for name in known.keys() - {"rules"} if "config" in known[name]]
     assert {name: known[name] - below for name, below in PACKAGES_BELOW.items()} == {
         name: set() for name in PACKAGES_BELOW
     }
+
+
+@pytest.mark.sources
+def test_packages_import_only_what_the_documentation_lists_above_them(repository: Path) -> None:
+    text = (repository / "docs/architecture.md").read_text(encoding="utf-8")
+    order = re.findall(r"^\*\*`(\w+)`\*\* ", text, re.MULTILINE)
+    known = imported_packages(repository / "marconi_core")
+    assert sorted(order) == sorted(known)
+    for place, name in enumerate(order):  # hence there are no cycles
+        assert known[name] <= set(order[:place]), name
+
+
+@pytest.mark.sources
+def test_nothing_imports_a_program(repository: Path) -> None:
+    program = re.compile(
+        r"^ *(?:from [\w.]+ import .*\b__main__\b|(?:from|import) \S+\.__main__)", re.MULTILINE
+    )
+    files = (repository / "marconi_core").rglob("*.py")
+    assert not [path for path in files if program.search(path.read_text(encoding="utf-8"))]
 
 
 @pytest.mark.parametrize("path", sorted(Path(__file__).parents[2].glob("workflow/scripts/*.py")))

@@ -44,6 +44,17 @@ def test_an_edit_changes_only_the_digests_of_its_dependants(package: Path) -> No
     assert digest("sim") != sim and digest("sim", "b") != both and digest("b") == other
 
 
+def test_code_elsewhere_has_a_digest_wherever_it_is(tmp_path: Path) -> None:
+    for name in ("here", "there"):
+        (tmp_path / name / "sub").mkdir(parents=True)
+        (tmp_path / name / "sub" / "a.py").write_text("A = 1\n")
+    here, there = (provenance.folder_digest(tmp_path / name) for name in ("here", "there"))
+    assert here == there
+    (tmp_path / "there" / "sub" / "a.py").write_text("A = 2\n")
+    forget()
+    assert provenance.folder_digest(tmp_path / "there") != here
+
+
 def test_a_renamed_part_is_an_error(package: Path) -> None:
     with pytest.raises(FileNotFoundError):
         digest("gone")

@@ -15,7 +15,6 @@ import pytest
 
 from marconi_core.models.latency import PrefillLatency
 from marconi_core.replay.options import ReplayOptions
-from marconi_core.replay.prompts import Prompts
 from marconi_core.replay.recording import (
     is_complete,
     outputs,
@@ -32,6 +31,7 @@ from marconi_core.serving.simulated.cache import FixedCache, NoCache
 from marconi_core.serving.simulated.engine import Limits
 from marconi_core.serving.simulated.latency import Latency
 from marconi_core.sim.server import STOCK, PoolSizes, ServerSimulator
+from marconi_core.traces.prompts import Prompts
 from marconi_core.traces.trace import Request, Trace
 from tests.unit.simulated_server import serving
 

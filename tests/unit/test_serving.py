@@ -282,6 +282,28 @@ def test_the_server_ends_with_its_starter(
             time.sleep(0.05)
 
 
+def test_a_server_that_ends_by_itself_is_an_error(tmp_path: Path) -> None:
+    command = [sys.executable, "-m", "marconi_core.serving", "serve", "--variant", "no_buffer"]
+    command += ["--model", "nemotron_h_8b", "--site", str(FAKE_SITE), "--log", str(tmp_path / "l")]
+    with subprocess.Popen(
+        command,
+        stdout=subprocess.PIPE,
+        stderr=subprocess.PIPE,
+        text=True,
+        env={**os.environ, "FAKE": "crash"},
+    ) as starter:
+        assert starter.stdout is not None
+        address = starter.stdout.readline()
+        port = int(address.partition("http://127.0.0.1:")[2].split()[0])
+        with pytest.raises(ServingError):
+            Client(port).generate([1, 2, 3])
+        _, errors = starter.communicate(timeout=20)
+    assert starter.returncode == 2
+    [line] = [line for line in errors.splitlines() if line.startswith("marconi: ")]
+    assert line.endswith(f"ended by itself with status 9; its log is {tmp_path / 'l'}")
+    assert "Traceback" not in errors
+
+
 def test_a_process_reports_its_status_and_last_lines(tmp_path: Path) -> None:
     code = "print('\\n'.join(map(str, range(100)))); raise SystemExit(7)"
     with Process([sys.executable, "-c", code], tmp_path / "log") as process:
@@ -300,6 +322,25 @@ def test_a_gpu_has_one_holder(tmp_path: Path) -> None:
             pass
     with leased(["1"], "x"):
         pass
+
+
+def test_a_gpu_has_one_holder_whatever_it_is_called(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    program = tmp_path / "bin" / "nvidia-smi"
+    program.parent.mkdir()
+    program.write_text("#!/bin/sh\necho '0, GPU-5ab1'\necho '1, GPU-5c07'\n", encoding="utf-8")
+    program.chmod(0o755)
+    monkeypatch.setenv("PATH", str(program.parent), prepend=os.pathsep)
+    names = ("0", "GPU-5ab1", "GPU-5a")
+    for first in names:
+        with leased([first], "the first"):
+            for second in names:
+                with pytest.raises(ServingError, match=f"GPU {second} is in use by the first"):
+                    leased([second], "x").__enter__()
+            with leased(["1"], "another"), leased(["MIG-5ab1"], "a part of one"):
+                pass
+    assert Runtime().environment(spec(), {})["CUDA_DEVICE_ORDER"] == "PCI_BUS_ID"
 
 
 def test_visible_devices_name_the_gpus() -> None:

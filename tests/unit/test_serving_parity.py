@@ -1,10 +1,13 @@
 """The comparison of server and simulator, with a simulator in the server's place."""
 
 from dataclasses import dataclass, field
+from pathlib import Path
 from typing import Any
 
 import pytest
 
+from marconi_core.assets import resource
+from marconi_core.errors import ModelError
 from marconi_core.serving.client import Reply
 from marconi_core.serving.errors import ServingError
 from marconi_core.serving.parity import compare, predicted_cache
@@ -94,6 +97,17 @@ def test_variants_are_predicted(fields: dict[str, Any]) -> None:
     first, output = [*range(1, 1001)], [*range(1, 9)]
     cache.hit(first, output)
     assert cache.hit([*first, *output, 5, 6], output) > 0
+
+
+def test_the_model_may_be_a_folder_or_on_the_hub(tmp_path: Path) -> None:
+    config = resource("models/nemotron_h_8b.json")
+    (tmp_path / "config.json").write_bytes(config.read_bytes())
+    for model in (str(tmp_path), "nvidia/Nemotron-H-8B-Base-8K"):
+        spec = ServerSpec.of({"model": model, "variant": "no_buffer", "weights": "real"})
+        assert isinstance(predicted_cache(spec, POOLS), FixedCache)
+    unknown = ServerSpec.of({"model": "nobody/nothing", "variant": "no_buffer"})
+    with pytest.raises(ModelError, match="unknown model 'nobody/nothing'"):
+        predicted_cache(unknown, POOLS)
 
 
 def test_a_tuned_alpha_is_not_predictable() -> None:

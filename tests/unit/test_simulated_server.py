@@ -12,9 +12,12 @@ from marconi_core.errors import PolicyError
 from marconi_core.models import load_hybrid_model
 from marconi_core.models.latency import PrefillLatency
 from marconi_core.policies.two_pool import EvictionSettings
+from marconi_core.provenance import syntax
 from marconi_core.serving.__main__ import main
 from marconi_core.serving.client import Client
 from marconi_core.serving.errors import ServingError
+from marconi_core.serving.provenance import CODE
+from marconi_core.serving.recordings import load
 from marconi_core.serving.simulated.__main__ import main as simulated
 from marconi_core.serving.simulated.cache import FixedCache, NoCache, TunedCache, cache_for
 from marconi_core.serving.simulated.engine import Engine, Limits, made_up
@@ -186,6 +189,35 @@ def test_the_checklist_passes(
     assert json.loads((tmp_path / "smoke.json").read_text())["weights"] == "none"
 
 
+def test_rows_say_which_code_made_them(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    def made_by(site: Path) -> tuple[str, str | None]:
+        words = arguments("smoke", "no_buffer", tmp_path, "--output", str(tmp_path / "smoke.json"))
+        words[1:1] = ["--site", str(site)]
+        assert main(words) == 0
+        said = json.loads((tmp_path / "smoke.json").read_text())
+        assert str(tmp_path) not in json.dumps(said["versions"])
+        return said["code"], said["plugin"]
+
+    nothing, plugin = tmp_path / "nothing", tmp_path / "site"
+    nothing.mkdir()
+    (plugin / "marconi_sglang").mkdir(parents=True)
+    module = plugin / "marconi_sglang" / "__init__.py"
+    module.write_text("raise ImportError('found, not imported')")
+    first = made_by(plugin)
+    assert made_by(nothing) == (first[0], None)
+    module.write_text("A = 2")
+    syntax.cache_clear()
+    assert made_by(plugin)[1] not in (None, first[1])
+
+
+@pytest.mark.parametrize(
+    "part",
+    ["serving/ttft", "replay/run", "policies/two_pool", "sim/server/engine", "traces/prompts"],
+)
+def test_an_edit_of_what_measures_or_decides_shows(part: str) -> None:
+    assert any(Path(part).is_relative_to(known) for known in CODE)
+
+
 def test_it_needs_no_gpu_and_agrees_with_the_simulator(
     tmp_path: Path, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
 ) -> None:
@@ -202,8 +234,24 @@ def test_it_needs_no_gpu_and_agrees_with_the_simulator(
         "--states", "12", "--tokens", "5000", "--output", str(tmp_path / "p.csv"),
     )  # fmt: skip
     assert main([*words, "alpha=0.5"]) == 0
-    assert "32 requests, 0 differ" in capsys.readouterr().out
+    assert "32 of 32 requests, 0 differ" in capsys.readouterr().out
+    [recording] = load([tmp_path / "p.csv"])
+    assert recording.requests_planned == 32 and recording.complete
     assert any(int(line.split(",")[4]) for line in (tmp_path / "p.csv").read_text().split()[1:])
+
+
+def test_a_comparison_of_nothing_has_failed(
+    tmp_path: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
+    Trace.build([Request(0, 0, 0.0, [1, 2], [3])]).save(tmp_path / "t.npz")
+    words = arguments(
+        "parity", "no_buffer", tmp_path, "--trace", str(tmp_path / "t.npz"), "--deadline", "0",
+        "--states", "12", "--tokens", "5000", "--output", str(tmp_path / "p.csv"),
+    )  # fmt: skip
+    assert main(words) == 1
+    assert "0 of 1 requests, 0 differ" in capsys.readouterr().out
+    [recording] = load([tmp_path / "p.csv"])
+    assert recording.requests_planned == 1 and not recording.complete
 
 
 @pytest.mark.parametrize(

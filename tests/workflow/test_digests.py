@@ -14,8 +14,11 @@ import marconi_core
 from marconi_core import provenance
 
 PACKAGE = Path(marconi_core.__file__).parent
-DECIDE = ("traces", "models", "policies", "sim", "experiments", "plots", "report", "replay")
-"""Packages whose code can change a result. The configuration's values are parameters of the rules."""
+DECIDE = (
+    *("traces", "models", "policies", "sim", "experiments", "plots", "report", "replay"),
+    "serving/recordings",
+)
+"""Packages and modules whose code can change a result. The configuration's values are parameters of rules."""
 
 READING = {"traces/compiled", "traces/reading"}
 """What is read is an input of the rule, whose change counts."""
@@ -54,13 +57,17 @@ def modules_behind(script: Path) -> Iterator[str]:
         todo |= {
             path
             for path in imported(file) - seen
-            if file != PREDICTING
-            and path.relative_to(PACKAGE).parts[0] in (*DECIDE, "rules", "jit.py")
+            if file != PREDICTING and within(path, (*DECIDE, "rules", "jit"))
         }
     for file in seen - {script}:
-        part = file.relative_to(PACKAGE).with_suffix("")
-        if part.parts[0] in DECIDE and part.name != "__init__":
-            yield part.as_posix()
+        if within(file, DECIDE) and file.name != "__init__.py":
+            yield file.relative_to(PACKAGE).with_suffix("").as_posix()
+
+
+def within(file: Path, parts: tuple[str, ...]) -> bool:
+    """Whether a file is one of some parts of the package, or in one."""
+    module = file.relative_to(PACKAGE).with_suffix("")
+    return any(module.is_relative_to(part) for part in parts)
 
 
 def test_digests_have_all_that_scripts_import(

@@ -121,6 +121,7 @@ def test_with_a_gpu_everything_live_is_measured_once_per_server(run: Run) -> Non
 def test_live_traces_are_translated_with_a_stand_in_unless_a_tokenizer_is_given(
     run: Run, checkout: Path
 ) -> None:
+    ready_chats(checkout)
     planned = run(
         "text_replay", config="smoke", live={"server": "simulated", "tokenizer": "tekken"}
     )
@@ -130,7 +131,8 @@ def test_live_traces_are_translated_with_a_stand_in_unless_a_tokenizer_is_given(
     assert planned["retokenize_trace"] == 1 and "tekken" not in planned
 
 
-def test_ready_traces_replace_the_source(run: Run, checkout: Path) -> None:
+def ready_chats(checkout: Path) -> None:
+    """Give `tiny_chats` ready traces, which may be of texts."""
     path = checkout / "workflow/config/smoke.yaml"
     content = yaml.safe_load(path.read_text(encoding="utf-8"))
     content["datasets"]["tiny_chats"]["trace_dir"] = "archive"
@@ -138,6 +140,10 @@ def test_ready_traces_replace_the_source(run: Run, checkout: Path) -> None:
     (checkout / "archive").mkdir()
     for rate in (1, 2):
         (checkout / f"archive/tiny_chats_sps={rate}_nums=20.jsonl").touch()
+
+
+def test_ready_traces_replace_the_source(run: Run, checkout: Path) -> None:
+    ready_chats(checkout)
     planned = run("compile", config="smoke")
     assert planned == {"compile": 1, "compile_dataset": 1, "read_trace": 2}
 

@@ -40,7 +40,7 @@ rule predict:
     params:
         python=sys.executable,
         folder=lambda wildcards, output: Path(output.table).parent,
-        code=code_digest("report/predicted", "report/recorded", *SERVER_CODE),
+        code=code_digest("report/predicted", "serving/recordings", *SERVER_CODE),
     message:
         "Predicting the replays with the server simulator."
     shell:
@@ -74,6 +74,7 @@ rule live_replays:
     params:
         origin=ORIGINS[ORIGIN],
         folders=FOLDERS,
+        roles=[asdict(role) for role in STUDY.roles(STUDY.datasets)],
         code=code_digest(*FIGURE_CODE, "replay"),
     message:
         "Drawing the replays."

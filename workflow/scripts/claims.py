@@ -9,10 +9,10 @@ from marconi_core.report.live_claims import live_values, servers
 from marconi_core.report.metrics import read_by_folder, read_tables
 from marconi_core.report.page import summary, to_front, to_html, to_markdown, verdicts
 from marconi_core.report.predicted import read_predictions
-from marconi_core.report.recorded import load
 from marconi_core.report.roles import Role
 from marconi_core.rules.live import csv_files
 from marconi_core.rules.log import rule_log
+from marconi_core.serving.recordings import load
 
 
 def main(snakemake):
@@ -23,7 +23,7 @@ def main(snakemake):
         experiments = read_by_folder(snakemake.input.experiments)
         claims = load_claims()
         recordings = load(csv_files(list(snakemake.input.live)))
-        replays = live_table(recordings, read_predictions([]))
+        replays = live_table(recordings, read_predictions([]), roles)
         live = live_values(claims, replays)
         table = evaluate(claims, runs, requests, roles, experiments, live)
         write_text(snakemake.output.csv, table.to_csv(index=False))

@@ -7,9 +7,9 @@ import pandas as pd
 from marconi_core.files import write_text
 from marconi_core.report.live import checklists, left_out, page, parity
 from marconi_core.report.page import to_html, to_markdown
-from marconi_core.report.recorded import load
 from marconi_core.rules.live import csv_files
 from marconi_core.rules.log import rule_log
+from marconi_core.serving.recordings import load
 
 
 def main(snakemake):

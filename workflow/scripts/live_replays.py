@@ -7,9 +7,10 @@ from marconi_core.plots import live as plot
 from marconi_core.plots.style import save_with_data
 from marconi_core.report.live import requests, table
 from marconi_core.report.predicted import read_predictions
-from marconi_core.report.recorded import load
+from marconi_core.report.roles import Role
 from marconi_core.rules.live import csv_files
 from marconi_core.rules.log import rule_log
+from marconi_core.serving.recordings import load
 
 
 def main(snakemake):
@@ -17,7 +18,9 @@ def main(snakemake):
         recordings = list(load(csv_files(snakemake.params.folders)))
         with atomic_path(snakemake.output.requests) as partial:
             requests(recordings).to_parquet(partial, index=False)
-        replays = table(recordings, read_predictions(map(Path, snakemake.params.folders)))
+        roles = [Role(**role) for role in snakemake.params.roles]
+        predictions = read_predictions(map(Path, snakemake.params.folders))
+        replays = table(recordings, predictions, roles)
         figures = [snakemake.output[name] for name in ("svg", "pdf", "csv")]
         save_with_data(plot.draw(replays), replays, figures)
 

@@ -2,9 +2,9 @@
 
 from marconi_core.plots import ttft
 from marconi_core.plots.style import save_with_data
-from marconi_core.report.recorded import load
 from marconi_core.rules.live import csv_files
 from marconi_core.rules.log import rule_log
+from marconi_core.serving.recordings import load
 
 
 def main(snakemake):

@@ -40,9 +40,7 @@ def main(arguments: Sequence[str] | None = None) -> int:
 
 
 def _server(options: argparse.Namespace) -> SimulatedServer:
-    model = load_hybrid_model(
-        str(options.model_path / "config.json"), ssm_dtype=options.mamba_ssm_dtype
-    )
+    model = load_hybrid_model(options.model_path, ssm_dtype=options.mamba_ssm_dtype)
     sizes = PoolSizes(options.max_total_tokens, options.max_mamba_cache_size)
     latency = Latency.recorded(
         "no_cache" if options.disable_radix_cache else options.mamba_radix_cache_strategy,

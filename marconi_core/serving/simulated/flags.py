@@ -1,7 +1,6 @@
 """SGLang's command line, as far as it decides what is cached, and the cache that it stands for."""
 
 import argparse
-from pathlib import Path
 from typing import get_args
 
 from marconi_core.models import load_hybrid_model
@@ -21,7 +20,9 @@ def command_line() -> argparse.ArgumentParser:
         prog="python -m marconi_core.serving.simulated", allow_abbrev=False,
         description="A server without a GPU, with SGLang's options and API.",
     )  # fmt: skip
-    parser.add_argument("--model-path", type=Path, required=True, help="folder with config.json")
+    parser.add_argument(
+        "--model-path", required=True, help="folder with config.json, or a known model"
+    )
     parser.add_argument("--served-model-name", default="simulated")
     parser.add_argument("--host", default="127.0.0.1")
     parser.add_argument("--port", type=int, default=30000)
@@ -91,6 +92,7 @@ def cache_of(spec: ServerSpec, sizes: PoolSizes) -> Cache:
         sizes: of the pools that the server has made, whatever the spec asks for.
 
     Raises:
+        ModelError: the layers of the model are not known: it is on the hub only, and none of ours.
         PolicyError: the pools are too small.
     """
     options, _ = command_line().parse_known_args(spec.arguments(port=0))

@@ -3,7 +3,7 @@
 from dataclasses import dataclass
 
 from marconi_core.models.latency import PrefillLatency
-from marconi_core.report.recorded import latest_ttft, prefill_fit, prefill_medians
+from marconi_core.serving.recordings import latest_ttft, prefill_fit, prefill_medians
 
 
 @dataclass(frozen=True)

@@ -1,0 +1,190 @@
+"""Live measurements as files: those of this machine, and those that ship with the repository.
+
+Both have the same form, because the same commands wrote them: raw rows in a CSV file, and beside it a
+JSON file that says where they come from. A recorded occasion is a folder ``DATE-DEVICE-WHAT``.
+"""
+
+import json
+import re
+from collections.abc import Iterable, Iterator
+from pathlib import Path
+from typing import Any, NamedTuple
+
+import pandas as pd
+from pandas.errors import EmptyDataError
+
+from marconi_core.assets import resource
+from marconi_core.errors import DataError
+from marconi_core.models.latency import PrefillLatency
+from marconi_core.serving.spec import VARIANTS
+
+SIMULATED = "simulated server"
+REPEAT = re.compile(r"-\d+$")
+
+
+class Recording(NamedTuple):
+    """One CSV file of raw rows, and what its JSON file says of it."""
+
+    path: Path
+    description: dict[str, Any]
+
+    @property
+    def requests_planned(self) -> int:
+        """Requests of the plan; where none is given, those that were recorded."""
+        return int(self.description.get("requests_planned", self._said("requests")))
+
+    @property
+    def complete(self) -> bool:
+        """Whether all requests that were planned have rows."""
+        return 0 < len(self.rows()) == self._said("requests") == self.requests_planned
+
+    @property
+    def server(self) -> str:
+        """What a table must say of the server: the simulated one, or GPU and weights."""
+        spec = self.description.get("spec", {})
+        if spec.get("server") == "simulated":
+            return SIMULATED
+        devices = self.description.get("devices") or [{"name": "unknown device"}]
+        weights = self.description.get("weights", "unknown")
+        return f"{devices[0]['name']}, {weights} weights"
+
+    @property
+    def model(self) -> str:
+        """Name under which the model was served."""
+        return str(self._said("spec", "served_name"))
+
+    @property
+    def date(self) -> str:
+        """The day of the measurement."""
+        return str(self.description.get("date", ""))[:10]
+
+    @property
+    def trace(self) -> str:
+        """Name of the replayed trace; that of the file, less the number of a repeat."""
+        return REPEAT.sub("", self.path.stem)
+
+    @property
+    def states(self) -> int:
+        """Size of the server's pool of states."""
+        return int(self._said("pools", "states"))
+
+    @property
+    def kv_tokens(self) -> int:
+        """Size of the server's KV pool in tokens."""
+        return int(self._said("pools", "kv_tokens"))
+
+    @property
+    def variant(self) -> str:
+        """How the server kept prefixes: ``VARIANT`` or ``VARIANT@ALPHA``."""
+        variant, alpha = self._said("spec", "variant"), self._said("spec").get("alpha")
+        return str(variant) if alpha is None else f"{variant}@{alpha:g}"
+
+    @property
+    def load(self) -> str:
+        """How a trace was replayed, in words. Under different loads, times cannot be compared."""
+        in_flight, speed = self._said("options", "concurrency"), self._said("options", "speed")
+        running = self._said("spec").get("max_running_requests")
+        return ", ".join(
+            [
+                f"{in_flight or 'any number'} in flight",
+                *([f"at most {running} running"] if running else []),
+                *([f"arrivals {speed:g} times as fast"] if speed else []),
+                f"{self._said('options', 'loop')} loop",
+                f"outputs {self._said('options', 'outputs')}",
+                f"SGLang {self._said('spec', 'sglang')}",
+            ]
+        )
+
+    def rows(self) -> pd.DataFrame:
+        """Return the raw rows; without columns where the run ended before the first.
+
+        Raises:
+            DataError: the file is damaged.
+        """
+        try:
+            return pd.read_csv(self.path)
+        except EmptyDataError:
+            return pd.DataFrame()
+        except (OSError, ValueError) as error:
+            raise DataError(f"{self.path}: no CSV ({error}); copy it again") from None
+
+    def _said(self, *keys: str) -> Any:
+        """Return a value of the JSON file, which must have it."""
+        value: Any = self.description
+        for key in keys:
+            if not isinstance(value, dict) or key not in value:
+                raise DataError(
+                    f"{self.path.with_suffix('.json')}: lacks the key {'.'.join(keys)}; copy it again"
+                )
+            value = value[key]
+        return value
+
+
+def prefill_medians(recording: Recording) -> pd.DataFrame:
+    """Return times to first token of a ``ttft`` recording, one row per kind of prompt, warm-up left out."""
+    rows = recording.rows()
+    groups = rows[rows["round"] >= 0].groupby(["prompt_tokens", "prefix_tokens", "cached_tokens"])
+    times = groups["ttft_ms"].agg(requests="size", median_ms="median", low_ms="min", high_ms="max")
+    return times.reset_index()
+
+
+def prefill_fit(cells: pd.DataFrame) -> PrefillLatency:
+    """Return the fit to rows of `prefill_medians`."""
+    return PrefillLatency.fit(cells["prompt_tokens"], cells["cached_tokens"], cells["median_ms"])
+
+
+def latest_ttft(variant: str) -> Recording:
+    """Return the latest complete times to first token of a variant that ship with the repository.
+
+    Raises:
+        DataError: there are none.
+    """
+    recordings = load(path for path in recorded_files("ttft") if path.stem == variant)
+    complete = [recording for recording in recordings if recording.complete]
+    if not complete:
+        raise DataError(
+            f"{resource('recorded')}: has no complete times to first token of '{variant}'; record them "
+            f"with `python -m marconi_core.serving ttft --variant {variant}`"
+        )
+    return complete[-1]
+
+
+def by_order(variant: str) -> tuple[int, str]:
+    """Return a key that sorts variants as `VARIANTS` has them, with fixed alphas behind."""
+    return list(VARIANTS).index(variant.partition("@")[0]), variant
+
+
+def recorded_files(what: str) -> list[Path]:
+    """Return the CSV files that ship with the repository, of ``ttft``, ``parity`` or ``replay``."""
+    return sorted(
+        path for path in resource("recorded").glob(f"*-{what}/**/*.csv") if path.stem != "predicted"
+    )
+
+
+def load(paths: Iterable[Path]) -> Iterator[Recording]:
+    """Yield the recordings whose rows are in these CSV files.
+
+    Raises:
+        DataError: a CSV file has no JSON file beside it, or a damaged one.
+    """
+    for path in paths:
+        yield Recording(path, read_description(path.with_suffix(".json")))
+
+
+def read_description(path: Path) -> dict[str, Any]:
+    """Return what the JSON file of a measurement says.
+
+    Raises:
+        DataError: it cannot be read, or is no JSON object.
+    """
+    try:
+        content = json.loads(path.read_text(encoding="utf-8"))
+    except (OSError, ValueError) as error:
+        reason = error.strerror if isinstance(error, OSError) else error
+        raise DataError(
+            f"{path}: says not where a measurement comes from ({reason}); copy it again, or delete it "
+            "and its rows"
+        ) from None
+    if not isinstance(content, dict):
+        raise DataError(f"{path}: not the JSON file of a measurement; move it elsewhere")
+    return content
