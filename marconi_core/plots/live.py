@@ -52,7 +52,9 @@ def draw(replays: pd.DataFrame) -> Figure:
         panels[-1][1].set_xlabel("time to first token (ms)\nP5 to P99, P50 (bar), P95 (dot)")
         if replays["predicted_token_hit_rate"].notna().any():
             # outside: within the panel its mark would look like one more prediction
-            figure.legend(*panels[0][0].get_legend_handles_labels(), loc="outside upper right")
+            marks = [axes.get_legend_handles_labels() for axes in panels[0]]
+            handles, labels = ([one for pair in marks for one in pair[i]] for i in (0, 1))
+            figure.legend(handles, labels, loc="outside upper right", ncols=2)
     return figure
 
 
@@ -101,6 +103,10 @@ def _times(axes: Axes, group: pd.DataFrame) -> None:
     axes.hlines(positions, group["ttft_p5_ms"], group["ttft_p99_ms"], colors=colors, linewidth=1.5)
     axes.scatter(group["ttft_p50_ms"], positions, color=colors, marker="|", s=60, linewidths=2)
     axes.scatter(group["ttft_p95_ms"], positions, color=colors, s=22, zorder=3)
+    axes.plot(
+        group["predicted_ttft_p95_ms"], positions, linestyle="", marker="o", markersize=6,
+        fillstyle="none", color="black", label="predicted P95",
+    )  # fmt: skip
     axes.set_yticks(positions, labels=[])
     axes.set_ylim(len(group) - 0.4, -0.6)
     axes.set_xscale("log")

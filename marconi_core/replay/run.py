@@ -8,10 +8,10 @@ from typing import Any
 
 import aiohttp
 import numpy as np
-from numpy.typing import NDArray
 
 from marconi_core.progress import Heartbeat
 from marconi_core.replay.options import ReplayOptions
+from marconi_core.replay.pace import arrivals_s, previous_turns
 from marconi_core.replay.rows import ReplayRow
 from marconi_core.replay.slots import Slots
 from marconi_core.replay.stream import Call, connect, generate
@@ -82,7 +82,7 @@ class _Replay:
         self._n_in, self._n_out = trace.n_in, trace.n_out
         self._prompts = Prompts(trace)
         self._slots = Slots(options.concurrency)
-        self._previous = _previous_turns(trace, requests)
+        self._previous = previous_turns(trace, requests)
         self._rows: list[ReplayRow] = []
         self._in_flight = self._prompt_tokens = self._cached_tokens = 0
         self._heartbeat = Heartbeat(
@@ -92,7 +92,8 @@ class _Replay:
     async def run(self) -> list[ReplayRow]:
         loop = asyncio.get_running_loop()
         self._start = loop.time() + LEAD_S
-        self._scheduled = (self._start + self._arrivals_s()).tolist()
+        arrivals = arrivals_s(self._trace, self._requests, self._options.speed)
+        self._scheduled = (self._start + arrivals).tolist()
         self._arrived = [loop.create_future() for _ in range(self._requests)]
         self._ended = [loop.create_future() for _ in range(self._requests)]
         async with connect(self._options.timeout_s) as session:
@@ -146,13 +147,6 @@ class _Replay:
         self._ended[i].set_result(call.end)
         await asyncio.sleep(0)  # the next turn is to be among those that wait for the slot
         self._slots.give_back()
-
-    def _arrivals_s(self) -> NDArray[np.float64]:
-        """Return when each request arrives, in seconds after the first."""
-        if self._options.speed is None:
-            return np.zeros(self._requests)
-        ts = self._trace.ts[: self._requests]
-        return (ts - ts.min()) / self._options.speed
 
     def _body(self, i: int) -> bytes:
         output_tokens = int(self._n_out[i])
@@ -215,13 +209,3 @@ class _Replay:
         self._cached_tokens += row.cached_tokens
         hit_rate = self._cached_tokens / max(self._prompt_tokens, 1)
         self._heartbeat.beat(len(self._rows), self._requests, self._in_flight, 100 * hit_rate)
-
-
-def _previous_turns(trace: Trace, requests: int) -> list[int | None]:
-    """Return for each request the one before it in its session, None for the first."""
-    latest: dict[int, int] = {}
-    previous = []
-    for i, session in enumerate(trace.session[:requests].tolist()):
-        previous.append(latest.get(session))
-        latest[session] = i
-    return previous

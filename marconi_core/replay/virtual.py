@@ -5,9 +5,8 @@ Requests become due as in `run`, are sent at once, and get the recorded outputs.
 
 import heapq
 
-import numpy as np
-
 from marconi_core.replay.options import ReplayOptions
+from marconi_core.replay.pace import arrivals_s, previous_turns
 from marconi_core.replay.rows import ReplayRow
 from marconi_core.sim.server.batching import Request
 from marconi_core.sim.server.timing import TimedServer
@@ -28,13 +27,13 @@ class _VirtualReplay:
         self._trace, self._server = trace, server
         count = min(options.requests or len(trace), len(trace))
         self._slots = options.concurrency or count
-        self._arrivals = np.zeros(count)
-        if options.speed is not None:
-            ts = trace.ts[:count]
-            self._arrivals = (ts - ts.min()) / options.speed
-        self._next_turn = next_turns(trace, count) if options.loop == "closed" else {}
+        self._arrivals = arrivals_s(trace, count, options.speed).tolist()
+        self._next_turn: dict[int, int] = {}
+        if options.loop == "closed":
+            previous = enumerate(previous_turns(trace, count))
+            self._next_turn = {before: i for i, before in previous if before is not None}
         later = set(self._next_turn.values())
-        self._coming = [(float(self._arrivals[i]), i) for i in range(count) if i not in later]
+        self._coming = [(self._arrivals[i], i) for i in range(count) if i not in later]
         heapq.heapify(self._coming)
         self._waiting: list[int] = []  # for a slot; the first of the trace gets it
         self._sent: dict[int, float] = {}
@@ -71,7 +70,7 @@ class _VirtualReplay:
         self._slots += 1
         self._rows.append(self._row(request, i))
         if (following := self._next_turn.get(i)) is not None:
-            heapq.heappush(self._coming, (max(now, float(self._arrivals[following])), following))
+            heapq.heappush(self._coming, (max(now, self._arrivals[following]), following))
 
     def _row(self, request: Request, i: int) -> ReplayRow:
         sent, first = self._sent.pop(i), self._first.pop(i)
@@ -83,7 +82,7 @@ class _VirtualReplay:
             prompt_tokens=len(request.prompt),
             cached_tokens=request.running.hit,
             output_tokens=len(request.output),
-            scheduled_s=round(float(self._arrivals[i]), 6),
+            scheduled_s=round(self._arrivals[i], 6),
             due_s=round(sent, 6),
             sent_s=round(sent, 6),
             first_token_s=round(first, 6),
@@ -91,14 +90,3 @@ class _VirtualReplay:
             ttft_ms=round(1e3 * (first - sent), 3),
             error="",
         )
-
-
-def next_turns(trace: Trace, requests: int) -> dict[int, int]:
-    """Return for each request that has one, the next of its session among the first `requests`."""
-    latest: dict[int, int] = {}
-    following = {}
-    for i, session in enumerate(trace.session[:requests].tolist()):
-        if session in latest:
-            following[latest[session]] = i
-        latest[session] = i
-    return following

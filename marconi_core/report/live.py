@@ -260,8 +260,7 @@ def page(
     for (server, load), group in replays.groupby(["server", "load"], sort=False):
         yield Section(
             f"Replays on {server}",
-            f"Load: {load}. Medians over repeats. Predicted: by the server simulator, one request at a "
-            "time.",
+            f"Load: {load}. Medians over repeats. Predicted: by the server simulator under this load.",
             _for_people(group),
         )
     if left_out:
@@ -293,7 +292,7 @@ def _for_people(replays: pd.DataFrame) -> pd.DataFrame:
         "hit rate, %": replays["token_hit_rate"].map(percent),
         "predicted, %": replays["predicted_token_hit_rate"].map(percent),
         **{f"TTFT P{p}, ms": replays[f"ttft_p{p}_ms"].map(whole) for p in (5, 50, 95, 99)},
-        "P95 alone, predicted": replays["predicted_ttft_p95_ms"].map(whole),
+        **{f"predicted P{p}, ms": replays[f"predicted_ttft_p{p}_ms"].map(whole) for p in (50, 95)},
         "tokens in/s": replays["input_tokens_per_s"].map(whole),
         "tokens out/s": replays["output_tokens_per_s"].map(whole),
         "jitter P95, ms": replays["jitter_p95_ms"].round(1),

@@ -2,9 +2,10 @@
 
     python -m marconi_core.report.predicted FOLDER --traces TRACE.npz ...
 
-writes ``FOLDER/predicted.csv`` for all replays in the folder. Cached tokens are predicted for one request
-at a time, in the trace's order; the time to first token is that of a server that has nothing else to
-do, so what it lacks beside a measurement is waiting and sharing.
+writes ``FOLDER/predicted.csv`` for all replays in the folder: the same requests under the same load, in
+virtual time (`replay.virtual`). Who shares a batch and who waits is simulated; how long a batch takes comes
+from recorded times to first token. What a prediction lacks beside a measurement is the client, HTTP, and
+what a GPU does not do equally fast each time.
 """
 
 import argparse
@@ -13,32 +14,32 @@ from collections.abc import Iterable, Iterator, Mapping, Sequence
 from pathlib import Path
 from typing import NamedTuple
 
-import numpy as np
 import pandas as pd
-from numpy.typing import NDArray
 
 from marconi_core.errors import DataError, MarconiError
 from marconi_core.files import atomic_path
-from marconi_core.models.latency import PrefillLatency
-from marconi_core.serving.recordings import (
-    Recording,
-    latest_ttft,
-    load,
-    prefill_fit,
-    prefill_medians,
-)
-from marconi_core.serving.simulated.flags import cache_of
+from marconi_core.replay.options import ReplayOptions
+from marconi_core.replay.summary import summarize
+from marconi_core.replay.virtual import replay_virtually
+from marconi_core.serving.recordings import Recording, batch_times, load
+from marconi_core.serving.simulated.flags import server_of
 from marconi_core.serving.spec import STRATEGIES, VARIANTS, ServerSpec
 from marconi_core.sim.server import PoolSizes
+from marconi_core.sim.server.timing import BatchTimes, TimedServer
 from marconi_core.traces.trace import Trace
 
 PREDICTED = "predicted.csv"
-KEYS = ["trace", "variant", "states", "kv_tokens", "requests"]
+KEYS = ["load", "trace", "variant", "states", "kv_tokens", "requests"]
 
 
 class Prediction(NamedTuple):
-    """One server on the first requests of one trace."""
+    """One server on the first requests of one trace.
 
+    Attributes:
+        load: see `Recording.load`.
+    """
+
+    load: str
     trace: str
     variant: str
     states: int
@@ -50,7 +51,7 @@ class Prediction(NamedTuple):
 
 
 def predict(replays: Iterable[Recording], traces: Mapping[str, Trace]) -> Iterator[Prediction]:
-    """Yield a prediction for each kind of server and trace among the replays.
+    """Yield a prediction for each kind of server, trace and load among the replays.
 
     Args:
         traces: by name; replays of others are left out.
@@ -61,7 +62,8 @@ def predict(replays: Iterable[Recording], traces: Mapping[str, Trace]) -> Iterat
     done = set()
     for replay in replays:
         requests = replay.requests_planned
-        key = (replay.trace, replay.variant, replay.states, replay.kv_tokens, requests)
+        pools = PoolSizes(replay.kv_tokens, replay.states)
+        key = (replay.load, replay.trace, replay.variant, replay.states, replay.kv_tokens, requests)
         trace = traces.get(replay.trace)
         if key in done or trace is None:
             continue
@@ -69,30 +71,20 @@ def predict(replays: Iterable[Recording], traces: Mapping[str, Trace]) -> Iterat
         if trace.head(requests).digest() != replay.description["trace"]:
             raise DataError(f"{replay.path}: another trace was replayed than {replay.trace}.npz")
         spec = ServerSpec.of(replay.description["spec"])
-        cached = cached_tokens(trace, spec, PoolSizes(replay.kv_tokens, replay.states), requests)
-        prompts = trace.n_in[:requests]
-        rate = int(cached.sum()) / int(prompts.sum())
-        if spec.server == "simulated":  # its times are a model's too, and maybe faster than real
-            yield Prediction(*key, rate, float("nan"), float("nan"))
-            continue
-        times = _fit_for(spec).ms(prompts, cached)
-        yield Prediction(*key, rate, *np.percentile(times, (50, 95)))
+        server = server_of(spec, pools, replay.running_requests, replay.plugin_settings)
+        options = ReplayOptions.of({**replay.description["options"], "requests": requests})
+        timed = TimedServer(server, _times_for(spec))
+        found = summarize(replay_virtually(trace, timed, options))
+        times = found.ttft_p50_ms, found.ttft_p95_ms
+        if spec.server == "simulated":  # it may have been faster than what it simulates
+            times = float("nan"), float("nan")
+        yield Prediction(*key, found.token_hit_rate, *times)
 
 
-def cached_tokens(
-    trace: Trace, spec: ServerSpec, pools: PoolSizes, requests: int
-) -> NDArray[np.int64]:
-    """Return int64[requests]: prompt tokens that a server has cached for each request of a trace."""
-    cache = cache_of(spec, pools)
-    hits = (cache.hit(trace.input_tokens(i), trace.output_tokens(i)) for i in range(requests))
-    return np.fromiter(hits, np.int64, requests)
-
-
-def _fit_for(spec: ServerSpec) -> PrefillLatency:
-    """Return the fit that was measured on the same strategy."""
+def _times_for(spec: ServerSpec) -> BatchTimes:
+    """Return the times that were measured on the same strategy."""
     flags = VARIANTS[spec.variant].flags
-    strategy = next((name for name in STRATEGIES if name in flags), "no_cache")
-    return prefill_fit(prefill_medians(latest_ttft(strategy)))
+    return batch_times(next((name for name in STRATEGIES if name in flags), "no_cache"))
 
 
 def read_predictions(folders: Iterable[Path]) -> pd.DataFrame:

@@ -252,7 +252,7 @@ def _checklist(server, runtime, output: Path) -> int:  # type: ignore[no-untyped
 
 def _parity(options: argparse.Namespace) -> int:
     """One request at a time, which is what the simulator predicts exactly."""
-    from marconi_core.serving.parity import compare, predicted_cache, server_fields
+    from marconi_core.serving.parity import compare, predicted_server, server_fields
     from marconi_core.serving.provenance import provenance, write_json
     from marconi_core.serving.ttft import record
     from marconi_core.sim.server import PoolSizes
@@ -261,7 +261,7 @@ def _parity(options: argparse.Namespace) -> int:
     runtime, starting = _running(options, server_fields(options.states, options.tokens))
     with starting as server:
         pools = PoolSizes(server.client.info().kv_tokens, options.states)
-        predicted = predicted_cache(server.spec, pools)
+        predicted = predicted_server(server.spec, pools)
         trace = Trace.load(options.trace)
         planned = min(options.requests, len(trace))
         described = {**provenance(server, runtime), "trace": trace.digest()}

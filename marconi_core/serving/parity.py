@@ -14,10 +14,10 @@ import numpy as np
 from marconi_core.progress import Heartbeat
 from marconi_core.serving.client import Client
 from marconi_core.serving.errors import ServingError
-from marconi_core.serving.simulated.cache import Cache
-from marconi_core.serving.simulated.flags import cache_of
+from marconi_core.serving.simulated.flags import server_of
 from marconi_core.serving.spec import ServerSpec
 from marconi_core.sim.server import PoolSizes
+from marconi_core.sim.server.batching import BatchingServer
 from marconi_core.traces.prompts import Prompts
 from marconi_core.traces.trace import Trace
 
@@ -57,7 +57,7 @@ def server_fields(states: int, kv_tokens: int) -> dict[str, object]:
     }
 
 
-def predicted_cache(spec: ServerSpec, pools: PoolSizes) -> Cache:
+def predicted_server(spec: ServerSpec, pools: PoolSizes) -> BatchingServer:
     """Return what is to serve the same requests as a server.
 
     Args:
@@ -70,12 +70,12 @@ def predicted_cache(spec: ServerSpec, pools: PoolSizes) -> Cache:
         raise ServingError(
             f"{spec.variant}: when a tuned alpha changes is not predictable; --set alpha=VALUE"
         )
-    return cache_of(spec, pools)
+    return server_of(spec, pools)
 
 
 def compare(
     client: Client,
-    predicted: Cache,
+    predicted: BatchingServer,
     trace: Trace,
     requests: int,
     deadline_s: float | None = None,
@@ -110,7 +110,7 @@ def compare(
                 f"request {i}: asked for {outputs} tokens, {len(output)} came back; the server must "
                 "send token ids (--skip-tokenizer-init)"
             )
-        hit = predicted.hit(prompt, output)
+        hit = predicted.serve(prompt, output)
         prompts.replace(i, output)
         differ += hit != reply.cached_tokens
         heartbeat.beat(i + 1, requests, differ)

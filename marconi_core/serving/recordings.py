@@ -17,6 +17,7 @@ from marconi_core.assets import resource
 from marconi_core.errors import DataError
 from marconi_core.models.latency import PrefillLatency
 from marconi_core.serving.spec import VARIANTS
+from marconi_core.sim.server.timing import BatchTimes
 
 SIMULATED = "simulated server"
 REPEAT = re.compile(r"-\d+$")
@@ -72,6 +73,18 @@ class Recording(NamedTuple):
     def kv_tokens(self) -> int:
         """Size of the server's KV pool in tokens."""
         return int(self._said("pools", "kv_tokens"))
+
+    @property
+    def running_requests(self) -> int | None:
+        """Requests that the server let run at a time, if it has told."""
+        running: int | None = self._said("pools").get("running_requests")
+        return running
+
+    @property
+    def plugin_settings(self) -> dict[str, Any] | None:
+        """Settings of the plug-in, as the server has told them; None without the plug-in."""
+        settings: dict[str, Any] | None = (self.description.get("marconi") or {}).get("settings")
+        return settings
 
     @property
     def variant(self) -> str:
@@ -147,6 +160,19 @@ def latest_ttft(variant: str) -> Recording:
             f"with `python -m marconi_core.serving ttft --variant {variant}`"
         )
     return complete[-1]
+
+
+def batch_times(variant: str) -> BatchTimes:
+    """Return how long batches take, by the latest recorded times to first token of a variant.
+
+    Raises:
+        DataError: there are none.
+    """
+    recording = latest_ttft(variant)
+    rows = recording.rows()
+    decoding = rows[(rows["purpose"] == "decode") & (rows["round"] >= 0)]
+    per_token = (decoding["total_ms"] - decoding["ttft_ms"]) / (decoding["output_tokens"] - 1)
+    return BatchTimes(prefill_fit(prefill_medians(recording)), float(per_token.median()))
 
 
 def by_order(variant: str) -> tuple[int, str]:

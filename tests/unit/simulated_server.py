@@ -8,19 +8,23 @@ from collections.abc import Iterator
 from aiohttp import web
 
 from marconi_core.serving.client import Client
+from marconi_core.serving.recordings import batch_times
 from marconi_core.serving.simulated.app import SimulatedServer
-from marconi_core.serving.simulated.cache import Cache
-from marconi_core.serving.simulated.engine import Engine, Limits
+from marconi_core.serving.simulated.engine import Engine
 from marconi_core.serving.simulated.faults import Fault
-from marconi_core.serving.simulated.latency import Latency
+from marconi_core.sim.server.batching import BatchingServer
+from marconi_core.sim.server.timing import BatchTimes
 
-FAST = Latency.recorded("no_buffer", speed=200)
-ROOMY = Limits(context_length=33_000, running_requests=50)
+NO_BUFFER = batch_times("no_buffer")
 
 
 @contextlib.contextmanager
 def serving(
-    cache: Cache, *faults: str, latency: Latency = FAST, limits: Limits = ROOMY
+    batching: BatchingServer,
+    *faults: str,
+    times: BatchTimes = NO_BUFFER,
+    speed: float = 200,
+    context_length: int = 33_000,
 ) -> Iterator[Client]:
     """Serve on a free port until the block is left."""
     loop = asyncio.new_event_loop()
@@ -29,7 +33,7 @@ def serving(
 
     async def start() -> None:
         server = SimulatedServer(
-            Engine(cache, latency, limits), "tiny", {"version": "0.5.16"}, forcing=True,
+            Engine(batching, times, context_length, speed), "tiny", {"version": "0.5.16"}, forcing=True,
             faults=[Fault.of(fault) for fault in faults],
         )  # fmt: skip
         runner = web.AppRunner(server.app(), handler_cancellation=True, shutdown_timeout=0.1)

@@ -13,13 +13,13 @@ from marconi_core.errors import DataError
 from marconi_core.plots import live as live_plot
 from marconi_core.plots import ttft as ttft_plot
 from marconi_core.plots.style import save
+from marconi_core.policies.two_pool import BRANCH_GAIN
 from marconi_core.replay.rows import ReplayRow, write_rows
 from marconi_core.report import live
 from marconi_core.report.page import to_markdown
 from marconi_core.report.predicted import (
     PREDICTED,
     Prediction,
-    cached_tokens,
     main,
     read_predictions,
 )
@@ -27,7 +27,14 @@ from marconi_core.report.roles import Role
 from marconi_core.rules.live import csv_files, recorded_checklists
 from marconi_core.serving import recordings
 from marconi_core.serving.parity import ParityRow
-from marconi_core.serving.recordings import SIMULATED, latest_ttft, load, recorded_files
+from marconi_core.serving.recordings import (
+    SIMULATED,
+    batch_times,
+    latest_ttft,
+    load,
+    recorded_files,
+)
+from marconi_core.serving.simulated.flags import server_of
 from marconi_core.serving.spec import ServerSpec
 from marconi_core.sim.server import PoolSizes, ServerSimulator
 from marconi_core.traces.trace import Request, Trace
@@ -239,43 +246,58 @@ def test_damaged_rows_are_one_error_and_cut_off_ones_do_not_count(folder: Path) 
         table(folder)
 
 
-def test_predictions_are_the_simulators(tmp_path: Path) -> None:
-    prompts = [list(range(n, n + 30)) for n in (0, 100)]
+def test_predictions_are_the_simulators_under_the_same_load(tmp_path: Path) -> None:
+    prompts = [list(range(n, n + 30)) for n in (0, 100, 200)]
     trace = Trace.build(
         Request(s, turn, float(turn), prompt if turn == 0 else [*prompt, 7, 8, 9], [7, 8])
         for turn in (0, 1)
         for s, prompt in enumerate(prompts)
     )
     trace.save(tmp_path / "chats.npz")
-    spec = {"variant": "no_buffer", "model": "nemotron_h_8b", "max_running_requests": 1}
-    served: dict[str, Any] = {"variant": spec["variant"], "spec": {"max_running_requests": 1}}
-    pools = PoolSizes(9000, 40)
-    simulator = ServerSimulator(pools)
+    served: dict[str, Any] = {"variant": "no_buffer", "pools": {"states": 6, "kv_tokens": 9000}}
+    alone = {"options": {"concurrency": 1}}
+    simulator = ServerSimulator(PoolSizes(9000, 6))
     expected = [
-        simulator.serve(trace.input_tokens(i), trace.output_tokens(i)).hit for i in range(4)
+        simulator.serve(trace.input_tokens(i), trace.output_tokens(i)).hit for i in range(6)
     ]
-    assert sum(expected) > 0
-    assert cached_tokens(trace, ServerSpec.of(spec), pools, 4).tolist() == expected
-    nothing = ServerSpec.of({**spec, "variant": "no_cache"})
-    assert cached_tokens(trace, nothing, pools, 4).sum() == 0
+    assert 0 < expected.count(0) < 6
 
     folder = tmp_path / "replays"
-    record(folder / "all", "chats-1", [9.0] * 4, **served, trace=trace.digest())
-    record(folder / "first", "chats-1", [9.0] * 3, **served, trace=trace.head(3).digest())
-    record(folder / "all", "others-1", [9.0] * 4, **served, trace="another")
+    record(folder / "all", "chats-1", [9.0] * 6, **served, **alone, trace=trace.digest())
+    first = record(folder / "first", "chats-1", [9.0] * 4, **served, **alone,
+                   trace=trace.head(4).digest())  # fmt: skip
+    busy = {"options": {"concurrency": 3}, "spec": {"max_running_requests": 2}}
+    record(folder / "busy", "chats-1", [9.0] * 6, **served, **busy, trace=trace.digest())
+    record(folder / "all", "others-1", [9.0] * 6, **served, trace="another")
     assert main([str(folder), "--traces", str(tmp_path / "chats.npz")]) == 0
-    found = read_predictions([folder]).set_index("requests")["token_hit_rate"]
-    for requests in (3, 4):  # of the same trace, each its own
+    found = read_predictions([folder])
+    in_turn = found[found["load"].str.startswith("1 in flight")].set_index("requests")
+    for requests in (4, 6):  # of the same trace, each its own
         rate = sum(expected[:requests]) / trace.n_in[:requests].sum()
-        assert found[requests] == pytest.approx(rate, abs=1e-6)
-    assert found[3] != found[4]
-    replays = table(folder).set_index(["trace", "requests"])["predicted_token_hit_rate"]
-    assert replays["chats", 4] == found[4] and replays["chats", 3] == found[3]
-    assert np.isnan(replays["others", 4])
+        assert in_turn["token_hit_rate"][requests] == pytest.approx(rate, abs=1e-6)
+    # times are the server's alone where it has nothing else to do, and longer where it has
+    alone_ms = batch_times("no_buffer").prefill.ms(trace.n_in, expected)
+    assert in_turn["ttft_p50_ms"][6] == pytest.approx(np.median(alone_ms), abs=0.01)
+    shared = found[found["load"].str.startswith("3 in flight, at most 2 running")].iloc[0]
+    assert shared["ttft_p95_ms"] > in_turn["ttft_p95_ms"][6] > 0
+    replays = table(folder).set_index(["load", "trace", "requests"])["predicted_token_hit_rate"]
+    [load_of_first] = load([first])
+    assert replays[load_of_first.load, "chats", 4] == in_turn["token_hit_rate"][4]
+    assert np.isnan(replays[LOAD, "others", 6])
+
+
+@pytest.mark.parametrize(("said", "gain"), [({"branch_gain": 7}, 7), ({}, 1), (None, BRANCH_GAIN)])
+def test_predicted_servers_have_the_settings_that_servers_told(
+    said: dict[str, int] | None, gain: int
+) -> None:
+    spec = ServerSpec.of({"variant": "marconi", "model": "nemotron_h_8b"})
+    server = server_of(spec, PoolSizes(9000, 40), 5, said)
+    assert server.simulator.policy.branch_gain == gain and server.simulator.policy.probation
+    assert not server_of(spec, PoolSizes(9000, 40), 1, said).simulator.policy.probation
 
 
 def test_the_latest_of_several_predictions_counts(tmp_path: Path) -> None:
-    line = "chats,marconi,40,9000,2,{},1,2"
+    line = "alone,chats,marconi,40,9000,2,{},1,2"
     for date, rate in (("2026-01-01", 0.25), ("2026-02-01", 0.75)):
         (tmp_path / date).mkdir()
         rows = [",".join(Prediction._fields), line.format(rate)]

@@ -9,6 +9,7 @@ import sys
 import time
 from collections.abc import Iterator
 from pathlib import Path
+from typing import Any
 
 import numpy as np
 import pytest
@@ -27,16 +28,15 @@ from marconi_core.replay.run import replay, warm_up
 from marconi_core.replay.summary import render, summarize
 from marconi_core.serving.client import Client
 from marconi_core.serving.errors import ReplayError, ServingError
-from marconi_core.serving.simulated.cache import FixedCache, NoCache
-from marconi_core.serving.simulated.engine import Limits
-from marconi_core.serving.simulated.latency import Latency
-from marconi_core.sim.server import STOCK, PoolSizes, ServerSimulator
+from marconi_core.sim.server import STOCK, PoolSizes, ServerSimulator, most_running
+from marconi_core.sim.server.batching import BatchingServer
+from marconi_core.sim.server.timing import BatchTimes
 from marconi_core.traces.prompts import Prompts
 from marconi_core.traces.trace import Request, Trace
 from tests.unit.simulated_server import serving
 
-POOLS = PoolSizes(4000, 16)
-SLOW = Latency(PrefillLatency(40, 0, 0), output_token_ms=5)
+POOLS = PoolSizes(4000, 30)
+SLOW: dict[str, Any] = {"times": BatchTimes(PrefillLatency(40, 0, 0), token_ms=5), "speed": 1}
 
 
 def conversations(sessions: int = 5, turns: int = 4, gap_s: float = 0.05) -> Trace:
@@ -53,8 +53,8 @@ def conversations(sessions: int = 5, turns: int = 4, gap_s: float = 0.05) -> Tra
     return Trace.build(requests)
 
 
-def stock() -> FixedCache:
-    return FixedCache(ServerSimulator(POOLS, STOCK))
+def stock() -> BatchingServer:
+    return BatchingServer(ServerSimulator(POOLS, STOCK), most_running("no_buffer", POOLS.states))
 
 
 def options(**fields: object) -> ReplayOptions:
@@ -162,7 +162,7 @@ def previous(rows: list[ReplayRow]) -> list[tuple[ReplayRow, ReplayRow]]:
 
 def test_a_turn_waits_in_a_closed_loop_only() -> None:
     trace = conversations(sessions=2, turns=3, gap_s=0.01)
-    with serving(stock(), latency=SLOW) as client:
+    with serving(stock(), **SLOW) as client:
         closed = replay(trace, client, ReplayOptions(speed=1, loop="closed"))
         opened = replay(trace, client, ReplayOptions(speed=1, loop="open", outputs="forced"))
     assert all(row.sent_s >= before.end_s for row, before in previous(closed))
@@ -178,7 +178,7 @@ def most_in_flight(rows: list[ReplayRow]) -> int:
 
 @pytest.mark.parametrize("slots", [1, 3])
 def test_concurrency_is_used_and_never_exceeded(slots: int, trace: Trace) -> None:
-    with serving(stock(), latency=SLOW) as client:
+    with serving(stock(), **SLOW) as client:
         rows = replay(trace, client, options(concurrency=slots, requests=10))
     assert most_in_flight(rows) == slots
     if slots == 1:
@@ -187,7 +187,7 @@ def test_concurrency_is_used_and_never_exceeded(slots: int, trace: Trace) -> Non
 
 def test_a_free_slot_goes_to_the_first_of_the_trace_that_may_go() -> None:
     trace = conversations(sessions=3, turns=2)
-    with serving(stock(), latency=SLOW) as client:
+    with serving(stock(), **SLOW) as client:
         rows = replay(trace, client, options(concurrency=2))
     order = [row.request for row in sorted(rows, key=lambda row: row.sent_s)]
     assert order == [0, 1, 2, 3, 4, 5]
@@ -247,7 +247,7 @@ def test_a_failure_ends_the_replay_and_keeps_marked_rows(
 def test_requests_in_flight_are_marked_when_another_fails(trace: Trace) -> None:
     rows: list[ReplayRow] = []
     with (
-        serving(stock(), "error@3", latency=SLOW) as client,
+        serving(stock(), "error@3", **SLOW) as client,
         pytest.raises(ServingError, match="HTTP 500"),
     ):
         replay(trace, client, options(concurrency=3), rows.append)
@@ -269,7 +269,7 @@ def test_no_server_is_said(trace: Trace, monkeypatch: pytest.MonkeyPatch) -> Non
 
 def test_a_prompt_that_is_too_long_is_the_servers_error(trace: Trace) -> None:
     with (
-        serving(NoCache(), limits=Limits(100, 1)) as client,
+        serving(stock(), context_length=100) as client,
         pytest.raises(ServingError, match=r"HTTP 400 .*longer than the model's context of 100"),
     ):
         replay(trace, client, options())

@@ -10,10 +10,10 @@ from marconi_core.assets import resource
 from marconi_core.errors import ModelError
 from marconi_core.serving.client import Reply
 from marconi_core.serving.errors import ServingError
-from marconi_core.serving.parity import compare, predicted_cache
-from marconi_core.serving.simulated.cache import FixedCache
+from marconi_core.serving.parity import compare, predicted_server
 from marconi_core.serving.spec import ServerSpec
 from marconi_core.sim.server import STOCK, PoolSizes, ServerSimulator
+from marconi_core.sim.server.batching import BatchingServer
 from marconi_core.traces.trace import Request, Trace
 
 POOLS = PoolSizes(2000, 16)
@@ -37,6 +37,10 @@ class FakeClient:
         return Reply(0.01, 0.02, len(input_ids), hit, tuple(output[self.lost :]), output_tokens)
 
 
+def simulated() -> BatchingServer:
+    return BatchingServer(ServerSimulator(POOLS, STOCK), 1)
+
+
 @pytest.fixture
 def trace() -> Trace:
     """Five interleaved conversations of four turns."""
@@ -53,7 +57,7 @@ def trace() -> Trace:
 
 def test_equal_servers_agree_and_history_holds_the_replies(trace: Trace) -> None:
     client = FakeClient()
-    rows = list(compare(client, FixedCache(ServerSimulator(POOLS, STOCK)), trace, 1000))  # type: ignore[arg-type]
+    rows = list(compare(client, simulated(), trace, 1000))  # type: ignore[arg-type]
     assert len(rows) == len(trace)
     assert all(row.predicted_tokens == row.cached_tokens for row in rows)
     assert sum(row.cached_tokens for row in rows) > 0
@@ -65,20 +69,20 @@ def test_equal_servers_agree_and_history_holds_the_replies(trace: Trace) -> None
 
 def test_no_request_is_sent_after_the_deadline(trace: Trace) -> None:
     client = FakeClient()
-    rows = compare(client, FixedCache(ServerSimulator(POOLS, STOCK)), trace, 1000, 0.0)  # type: ignore[arg-type]
+    rows = compare(client, simulated(), trace, 1000, 0.0)  # type: ignore[arg-type]
     assert not list(rows) and not client.prompts
 
 
 def test_other_pools_are_found_out(trace: Trace) -> None:
     client = FakeClient(PoolSizes(2000, 8))
-    rows = list(compare(client, FixedCache(ServerSimulator(POOLS, STOCK)), trace, 1000))  # type: ignore[arg-type]
+    rows = list(compare(client, simulated(), trace, 1000))  # type: ignore[arg-type]
     assert any(row.predicted_tokens != row.cached_tokens for row in rows)
 
 
 def test_replies_without_ids_are_refused(trace: Trace) -> None:
     client = FakeClient(lost=1)
     with pytest.raises(ServingError, match="asked for 5 tokens, 4 came back"):
-        list(compare(client, FixedCache(ServerSimulator(POOLS, STOCK)), trace, 1000))  # type: ignore[arg-type]
+        list(compare(client, simulated(), trace, 1000))  # type: ignore[arg-type]
 
 
 @pytest.mark.parametrize(
@@ -93,10 +97,10 @@ def test_replies_without_ids_are_refused(trace: Trace) -> None:
 )
 def test_variants_are_predicted(fields: dict[str, Any]) -> None:
     spec = ServerSpec.of({"model": "nemotron_h_8b", **fields})
-    cache = predicted_cache(spec, PoolSizes(100_000, 20))
+    server = predicted_server(spec, PoolSizes(100_000, 20))
     first, output = [*range(1, 1001)], [*range(1, 9)]
-    cache.hit(first, output)
-    assert cache.hit([*first, *output, 5, 6], output) > 0
+    server.serve(first, output)
+    assert server.serve([*first, *output, 5, 6], output) > 0
 
 
 def test_the_model_may_be_a_folder_or_on_the_hub(tmp_path: Path) -> None:
@@ -104,13 +108,13 @@ def test_the_model_may_be_a_folder_or_on_the_hub(tmp_path: Path) -> None:
     (tmp_path / "config.json").write_bytes(config.read_bytes())
     for model in (str(tmp_path), "nvidia/Nemotron-H-8B-Base-8K"):
         spec = ServerSpec.of({"model": model, "variant": "no_buffer", "weights": "real"})
-        assert isinstance(predicted_cache(spec, POOLS), FixedCache)
+        assert predicted_server(spec, POOLS).serve([1, 2], [3]) == 0
     unknown = ServerSpec.of({"model": "nobody/nothing", "variant": "no_buffer"})
     with pytest.raises(ModelError, match="unknown model 'nobody/nothing'"):
-        predicted_cache(unknown, POOLS)
+        predicted_server(unknown, POOLS)
 
 
 def test_a_tuned_alpha_is_not_predictable() -> None:
     spec = ServerSpec.of({"model": "nemotron_h_8b", "variant": "marconi"})
     with pytest.raises(ServingError, match="when a tuned alpha changes is not predictable"):
-        predicted_cache(spec, PoolSizes(100_000, 20))
+        predicted_server(spec, PoolSizes(100_000, 20))

@@ -11,20 +11,20 @@ import pytest
 from marconi_core.errors import PolicyError
 from marconi_core.models import load_hybrid_model
 from marconi_core.models.latency import PrefillLatency
-from marconi_core.policies.two_pool import EvictionSettings
 from marconi_core.provenance import syntax
 from marconi_core.serving.__main__ import main
 from marconi_core.serving.client import Client
 from marconi_core.serving.errors import ServingError
 from marconi_core.serving.provenance import CODE
-from marconi_core.serving.recordings import load
+from marconi_core.serving.recordings import batch_times, load
 from marconi_core.serving.simulated.__main__ import main as simulated
-from marconi_core.serving.simulated.cache import FixedCache, NoCache, TunedCache, cache_for
-from marconi_core.serving.simulated.engine import Engine, Limits, made_up
+from marconi_core.serving.simulated.engine import Engine, made_up
 from marconi_core.serving.simulated.faults import Fault, at
-from marconi_core.serving.simulated.flags import command_line, running_requests
-from marconi_core.serving.simulated.latency import Latency
-from marconi_core.sim.server import STOCK, PoolSizes, ServerPolicy
+from marconi_core.serving.simulated.flags import command_line, running_requests, simulated_server
+from marconi_core.sim.server import PoolSizes
+from marconi_core.sim.server.batching import BatchingServer
+from marconi_core.sim.server.timing import BatchTimes
+from marconi_core.sim.server.uncached import UncachedServerSimulator
 from marconi_core.traces.trace import Request, Trace
 from tests.unit.simulated_server import serving
 
@@ -33,59 +33,51 @@ COSTS = load_hybrid_model("nemotron_h_8b")
 PROMPT = list(range(1000, 1600))
 
 
+def started(flags: str, states: int = POOLS.states) -> BatchingServer:
+    """What a server that is started with these flags simulates."""
+    options = command_line().parse_args(["--model-path", "none", *flags.split()])
+    return simulated_server(options, COSTS, PoolSizes(POOLS.kv_tokens, states))
+
+
+NO_BUFFER = "--mamba-radix-cache-strategy no_buffer"
+
+
 # --- what is cached
 
 
 @pytest.mark.parametrize(
-    ("strategy", "policy", "hits"),
+    ("flags", "hits"),
     [
         # the prompt's end; stock SGLang has it on its grid if there is overlap
-        ("no_buffer", STOCK, [0, 600, 0]),
-        ("extra_buffer", STOCK, [0, 512, 0]),
+        (NO_BUFFER, [0, 600, 0]),
+        ("", [0, 512, 0]),
         # the output's end, and the branch point at second sight
-        ("no_buffer", ServerPolicy("branch_points", None), [0, 603, 0]),
-        ("extra_buffer", ServerPolicy("branch_points", EvictionSettings("marconi")), [0, 604, 0]),
+        (f"{NO_BUFFER} --enable-marconi --marconi-admission-only", [0, 603, 0]),
+        ("--enable-marconi --marconi-eff-weight 0", [0, 604, 0]),
+        ("--enable-marconi", [0, 604, 0]),
+        ("--disable-radix-cache", [0, 0, 0]),
     ],
 )
-def test_hits_are_those_of_the_servers_simulator(
-    strategy: str, policy: ServerPolicy, hits: list[int]
-) -> None:
-    cache = cache_for(POOLS, COSTS, strategy, 8192, policy)  # type: ignore[arg-type]
+def test_hits_are_those_of_the_servers_simulator(flags: str, hits: list[int]) -> None:
+    server = started(flags)
     output = [1, 2, 3, 4]
-    other_end = [*PROMPT, 9, 9] if policy == STOCK else [*PROMPT, *output, 9, 9]
+    other_end = [*PROMPT, *output, 9, 9] if "marconi" in flags else [*PROMPT, 9, 9]
     prompts = [PROMPT, other_end, [5, *PROMPT]]
-    assert [cache.hit(prompt, output) for prompt in prompts] == hits
-    cache.flush()
-    assert cache.hit(other_end, output) == 0
-
-
-def test_without_a_prefix_cache_nothing_hits() -> None:
-    cache = NoCache()
-    assert [cache.hit(PROMPT, [1]) for _ in range(2)] == [0, 0]
-
-
-def test_a_tuned_alpha_starts_over_with_a_flush() -> None:
-    plugin = ServerPolicy("branch_points", EvictionSettings("marconi", 0.0))
-    cache = cache_for(POOLS, COSTS, "no_buffer", 8192, plugin, tuned=True)
-    assert isinstance(cache, TunedCache)
-    assert cache.hit(PROMPT, [1, 2]) == 0 and cache.hit([*PROMPT, 1, 2], [3, 4]) == 601
-    cache.flush()
-    assert cache.hit(PROMPT, [1, 2]) == 0
+    assert [server.serve(prompt, output) for prompt in prompts] == hits
+    server.flush()
+    assert server.serve(other_end, output) == 0
 
 
 # --- how long it takes
 
 
 def test_times_are_the_recorded_ones() -> None:
-    latency = Latency.recorded("no_buffer")
     # medians of resources/recorded: 57 to 61 ms, 621 ms, 82 ms; 8.1 to 8.3 ms a token
-    assert latency.prefill_s(1024, 0) == pytest.approx(0.060, rel=0.2)
-    assert latency.prefill_s(16384, 0) == pytest.approx(0.619, rel=0.15)
-    assert latency.prefill_s(16384, 14745) == pytest.approx(0.082, rel=0.35)
-    assert latency.output_token_ms == pytest.approx(8.3, rel=0.05)
-    assert Latency.recorded("no_buffer", speed=10).prefill_s(1024, 0) == pytest.approx(
-        latency.prefill_s(1024, 0) / 10
-    )
+    times = batch_times("no_buffer")
+    assert times.prefill.ms(1024, 0) == pytest.approx(60, rel=0.2)
+    assert times.prefill.ms(16384, 0) == pytest.approx(619, rel=0.15)
+    assert times.prefill.ms(16384, 14745) == pytest.approx(82, rel=0.35)
+    assert times.token_ms == pytest.approx(8.3, rel=0.05)
 
 
 async def _times(engine: Engine, prompts: list[list[int]], outputs: int) -> list[list[float]]:
@@ -99,12 +91,37 @@ async def _times(engine: Engine, prompts: list[list[int]], outputs: int) -> list
     return await asyncio.gather(*map(one, prompts))
 
 
-def test_prompts_are_computed_in_turn_and_decoded_together() -> None:
-    latency = Latency(PrefillLatency(100, 0, 0), output_token_ms=50)
-    prompts = [[1], [2], [3]]
-    both = asyncio.run(_times(Engine(NoCache(), latency, Limits(100, 2)), prompts, 5))
-    assert [times[0] for times in both] == pytest.approx([0.1, 0.2, 0.4], abs=0.06)
-    assert [times[-1] for times in both] == pytest.approx([0.3, 0.4, 0.6], abs=0.09)
+def test_requests_share_batches_in_real_time() -> None:
+    """Two prompts fill the first batch; the third waits until one of them has ended."""
+    times = BatchTimes(PrefillLatency(100, 0, 0), token_ms=50)
+    server = BatchingServer(UncachedServerSimulator(POOLS), 2)
+    came = asyncio.run(_times(Engine(server, times, 100), [[1], [2], [3]], 5))
+    assert [one[0] for one in came] == pytest.approx([0.1, 0.1, 0.45], abs=0.06)
+    assert [one[-1] for one in came] == pytest.approx([0.3, 0.3, 0.65], abs=0.09)
+
+
+def test_a_client_that_goes_away_ends_its_request() -> None:
+    async def leave() -> tuple[int, bool]:
+        server = BatchingServer(UncachedServerSimulator(POOLS), 2)
+        engine = Engine(server, BatchTimes(PrefillLatency(1, 0, 0), 1), 33_000)
+        served = engine.serve(PROMPT, [7] * 10_000)
+        await anext(served)
+        await served.aclose()
+        for _ in range(200):
+            if engine.flush():
+                return engine.running, server.simulator.free_tokens == POOLS.kv_tokens
+            await asyncio.sleep(0.005)
+        return engine.running, False
+
+    assert asyncio.run(leave()) == (0, True)
+
+
+def test_requests_that_do_not_fit_beside_each_other_are_told() -> None:
+    """SGLang reserves less than outputs of more than 4,096 tokens take."""
+    server = BatchingServer(UncachedServerSimulator(PoolSizes(12_000, 20)), 2)
+    engine = Engine(server, BatchTimes(PrefillLatency(1, 0, 0), 1), 33_000, speed=10_000)
+    with pytest.raises(PolicyError, match="12000 KV tokens are too few for 2 requests"):
+        asyncio.run(_times(engine, [[1], [2]], 7_000))
 
 
 # --- the interface
@@ -112,7 +129,7 @@ def test_prompts_are_computed_in_turn_and_decoded_together() -> None:
 
 @pytest.fixture
 def client():  # type: ignore[no-untyped-def]
-    with serving(cache_for(POOLS, COSTS, "no_buffer", 8192)) as client:
+    with serving(started(NO_BUFFER)) as client:
         yield client
 
 
@@ -278,5 +295,4 @@ def test_bad_flags_end_it_with_one_message(
     assert simulated(["--model-path", str(tmp_path)]) == 2
     assert "marconi: unknown model" in capsys.readouterr().err
     with pytest.raises(PolicyError, match="at least"):
-        cache_for(PoolSizes(5000, 3), COSTS, "extra_buffer", 8192)
-    assert isinstance(cache_for(POOLS, COSTS, "no_buffer", None), FixedCache)
+        started("", states=3)

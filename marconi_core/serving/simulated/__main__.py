@@ -12,11 +12,11 @@ from marconi_core.errors import MarconiError
 from marconi_core.models import load_hybrid_model
 from marconi_core.models.hybrid import HybridModel
 from marconi_core.serving.memory import GIB
+from marconi_core.serving.recordings import batch_times
 from marconi_core.serving.simulated.app import SimulatedServer
-from marconi_core.serving.simulated.engine import Engine, Limits
+from marconi_core.serving.simulated.engine import Engine
 from marconi_core.serving.simulated.faults import Fault
-from marconi_core.serving.simulated.flags import command_line, prefix_cache, running_requests
-from marconi_core.serving.simulated.latency import Latency
+from marconi_core.serving.simulated.flags import command_line, running_requests, simulated_server
 from marconi_core.sim.server import PoolSizes
 
 SGLANG = "0.5.16"
@@ -42,16 +42,15 @@ def main(arguments: Sequence[str] | None = None) -> int:
 def _server(options: argparse.Namespace) -> SimulatedServer:
     model = load_hybrid_model(options.model_path, ssm_dtype=options.mamba_ssm_dtype)
     sizes = PoolSizes(options.max_total_tokens, options.max_mamba_cache_size)
-    latency = Latency.recorded(
-        "no_cache" if options.disable_radix_cache else options.mamba_radix_cache_strategy,
-        options.simulated_speed,
+    times = batch_times(
+        "no_cache" if options.disable_radix_cache else options.mamba_radix_cache_strategy
     )
-    limits = Limits(options.context_length, running_requests(options, sizes.states))
     _print_pools(options, model, sizes)
+    server = simulated_server(options, model, sizes)
     return SimulatedServer(
-        Engine(prefix_cache(options, model, sizes), latency, limits),
+        Engine(server, times, options.context_length, options.simulated_speed),
         options.served_model_name,
-        _info(options, model, sizes, limits),
+        _info(options, model, sizes),
         forcing=options.enable_custom_logit_processor,
         faults=[Fault.of(text) for text in options.simulated_fault],
     )
@@ -80,9 +79,7 @@ def _print_pools(options: argparse.Namespace, model: HybridModel, sizes: PoolSiz
     )
 
 
-def _info(
-    options: argparse.Namespace, model: HybridModel, sizes: PoolSizes, limits: Limits
-) -> dict[str, Any]:
+def _info(options: argparse.Namespace, model: HybridModel, sizes: PoolSizes) -> dict[str, Any]:
     memory = {
         "weight": 0.0,
         "kvcache": round(model.kv_bytes_per_token * sizes.kv_tokens / GIB, 2),
@@ -91,7 +88,7 @@ def _info(
     }
     state = {
         "memory_usage": memory,
-        "effective_max_running_requests_per_dp": limits.running_requests,
+        "effective_max_running_requests_per_dp": running_requests(options, sizes.states),
     }
     settings = {key: value for key, value in vars(options).items() if key != "model_path"}
     return {"version": SGLANG, "simulated": True, **settings, "internal_states": [state]}

@@ -1,9 +1,6 @@
-"""What happens to a simulated request, and when.
+"""The simulated server in real time, for as many clients as come.
 
-Prompts are computed one after the other, in the order in which they arrive; decoding goes on beside, as
-under continuous batching, at a constant time per token. What a request leaves in the cache is there
-when its prompt is computed, not when its last token is decoded. With one request at a time, cached
-tokens are exactly the simulator's.
+`TimedServer` says when the next tokens are there; they are handed out when the wall clock is.
 """
 
 import asyncio
@@ -13,22 +10,10 @@ from collections.abc import AsyncIterator, Sequence
 from typing import NamedTuple
 
 from marconi_core.errors import PolicyError
-from marconi_core.serving.simulated.cache import Cache
-from marconi_core.serving.simulated.latency import Latency
+from marconi_core.sim.server.batching import BatchingServer, Request
+from marconi_core.sim.server.timing import BatchTimes, TimedServer
 
 OUTPUT_IDS = range(1_000, 100_000)
-
-
-class Limits(NamedTuple):
-    """What a server can hold.
-
-    Attributes:
-        context_length: tokens of prompt and output together.
-        running_requests: requests at a time.
-    """
-
-    context_length: int
-    running_requests: int
 
 
 class Progress(NamedTuple):
@@ -49,31 +34,44 @@ class Engine:
     """Serves requests, concurrently.
 
     Attributes:
-        running: requests waiting or running.
         prompt_tokens, cached_tokens: of all requests so far.
     """
 
-    def __init__(self, cache: Cache, latency: Latency, limits: Limits) -> None:
-        self._cache, self._latency, self._limits = cache, latency, limits
-        self._prefill = asyncio.Lock()
-        self._slots = asyncio.Semaphore(limits.running_requests)
-        self.running = self.prompt_tokens = self.cached_tokens = 0
+    def __init__(
+        self, server: BatchingServer, times: BatchTimes, context_length: int, speed: float = 1.0
+    ) -> None:
+        """Start idle; the first request starts the clock.
+
+        Args:
+            context_length: tokens of prompt and output together, at most.
+            speed: how many times faster than `times` to be.
+        """
+        self._server, self._timed = server, TimedServer(server, times)
+        self._context_length, self._speed = context_length, speed
+        self._tokens: dict[Request, asyncio.Queue[int | PolicyError]] = {}
+        self._loop: asyncio.Task[None] | None = None
+        self.prompt_tokens = self.cached_tokens = 0
+
+    @property
+    def running(self) -> int:
+        """Requests waiting or running."""
+        return len(self._tokens)
 
     def check(self, prompt: Sequence[int], output_tokens: int) -> None:
         """Raise PolicyError for a request that a server refuses."""
         if not prompt or output_tokens < 1:
             raise PolicyError("a request needs at least one prompt token and one output token")
-        if len(prompt) + output_tokens > self._limits.context_length:
+        if len(prompt) + output_tokens > self._context_length:
             raise PolicyError(
                 f"{len(prompt)} prompt and {output_tokens} output tokens are longer than the model's "
-                f"context of {self._limits.context_length} tokens"
+                f"context of {self._context_length} tokens"
             )
 
     def flush(self) -> bool:
         """Empty the cache; return False, and do nothing, while a request runs."""
-        if self.running:
+        if self.running or self._loop is not None:
             return False
-        self._cache.flush()
+        self._server.flush()
         return True
 
     async def serve(
@@ -81,27 +79,50 @@ class Engine:
     ) -> AsyncIterator[Progress]:
         """Serve a request; yield after the first, after every `interval`-th more, and the last token.
 
+        A caller that goes away early aborts it.
+
         Raises:
-            PolicyError: the request does not fit the pools.
+            PolicyError: the request does not fit the pools, alone or beside others.
         """
-        self.running += 1
+        request = self._server.submit(None, prompt, output)
+        tokens = self._tokens[request] = asyncio.Queue()
+        if self._loop is None:
+            self._loop = asyncio.create_task(self._run())
         try:
-            async with self._slots:
-                async with self._prefill:
-                    # in a thread: tuning takes seconds, in which others go on decoding
-                    cached = await asyncio.to_thread(self._cache.hit, prompt, output)
-                    await asyncio.sleep(self._latency.prefill_s(len(prompt), cached))
-                self.prompt_tokens += len(prompt)
-                self.cached_tokens += cached
-                done = 1
-                while done < len(output):
-                    yield Progress(cached, output[:done], False)
-                    more = min(interval, len(output) - done)
-                    await asyncio.sleep(more * self._latency.output_token_s)
-                    done += more
-                yield Progress(cached, output, True)
+            while True:
+                seen = await tokens.get()
+                if isinstance(seen, PolicyError):
+                    raise seen
+                assert request.running is not None
+                if seen == 1:
+                    self.prompt_tokens += len(prompt)
+                    self.cached_tokens += request.running.hit
+                last = seen == len(output)
+                if last or (seen - 1) % interval == 0:
+                    yield Progress(request.running.hit, output[:seen], last)
+                if last:
+                    return
         finally:
-            self.running -= 1
+            del self._tokens[request]
+            self._server.abort(request)
+
+    async def _run(self) -> None:
+        """Run batches until there is nothing left to do."""
+        clock = asyncio.get_running_loop().time
+        started_s = clock() - self._timed.now / self._speed
+        try:
+            while (served := self._timed.step()) is not None:
+                wait_s = started_s + self._timed.now / self._speed - clock()
+                await asyncio.sleep(max(wait_s, 0))
+                for request in served:
+                    if request in self._tokens:  # else its client is gone
+                        self._tokens[request].put_nowait(request.seen)
+        except PolicyError as error:
+            for tokens in self._tokens.values():
+                tokens.put_nowait(error)
+            self._server.flush()
+        finally:
+            self._loop = None
 
 
 def made_up(prompt: Sequence[int], count: int) -> list[int]:

@@ -1,14 +1,23 @@
-"""SGLang's command line, as far as it decides what is cached, and the cache that it stands for."""
+"""SGLang's command line, as far as it decides what is cached, and the server that it stands for."""
 
 import argparse
-from typing import get_args
+from collections.abc import Mapping
+from typing import Any, get_args
 
 from marconi_core.models import load_hybrid_model
 from marconi_core.models.cost import CostModel
 from marconi_core.policies.two_pool import BRANCH_GAIN, EvictionSettings, Objective
-from marconi_core.serving.simulated.cache import Cache, NoCache, cache_for
 from marconi_core.serving.spec import STRATEGIES, ServerSpec
-from marconi_core.sim.server import STOCK, PoolSizes, ServerPolicy, most_running
+from marconi_core.sim.server import (
+    STOCK,
+    PoolSizes,
+    ServerPolicy,
+    most_running,
+    server_simulator,
+)
+from marconi_core.sim.server.batching import BatchingServer
+from marconi_core.sim.server.tuning import Following
+from marconi_core.sim.server.uncached import UncachedServerSimulator
 
 # what SGLang takes by default with Nemotron-H 8B on an H100 (resources/recorded)
 H100_STATES, H100_KV_TOKENS = 253, 1_758_519
@@ -51,15 +60,25 @@ def command_line() -> argparse.ArgumentParser:
     return parser
 
 
-def prefix_cache(options: argparse.Namespace, model: CostModel, sizes: PoolSizes) -> Cache:
-    """Return the prefix cache of a server that is started with these options."""
-    if options.disable_radix_cache:
-        return NoCache()
-    strategy, policy = options.mamba_radix_cache_strategy, server_policy(options)
+def simulated_server(
+    options: argparse.Namespace, model: CostModel, sizes: PoolSizes
+) -> BatchingServer:
+    """Return what a server that is started with these options does.
+
+    Raises:
+        PolicyError: the pools are too small.
+    """
     chunk = None if options.chunked_prefill_size == -1 else options.chunked_prefill_size
+    most = running_requests(options, sizes.states)
+    if options.disable_radix_cache:
+        return BatchingServer(UncachedServerSimulator(sizes, chunk=chunk), most)
+    strategy, policy = options.mamba_radix_cache_strategy, server_policy(options)
+    following = None
     tunable = policy.eviction is not None and policy.eviction.objective != "lru"
-    tuned = tunable and options.marconi_eff_weight is None
-    return cache_for(sizes, model, strategy, chunk, policy, tuned)
+    if tunable and options.marconi_eff_weight is None:
+        following = Following(sizes, policy, model, chunk, strategy)
+    simulator = server_simulator(strategy, sizes, policy, model, chunk)
+    return BatchingServer(simulator, most, following)
 
 
 def server_policy(options: argparse.Namespace) -> ServerPolicy:
@@ -85,16 +104,26 @@ def running_requests(options: argparse.Namespace, states: int) -> int:
     return min(most, options.max_running_requests or most)
 
 
-def cache_of(spec: ServerSpec, sizes: PoolSizes) -> Cache:
-    """Return the prefix cache of a live server, as the simulator predicts it.
+def server_of(
+    spec: ServerSpec,
+    sizes: PoolSizes,
+    running: int | None = None,
+    settings: Mapping[str, Any] | None = None,
+) -> BatchingServer:
+    """Return what a live server does, as the simulator predicts it.
 
     Args:
         sizes: of the pools that the server has made, whatever the spec asks for.
+        running: requests that it lets run at a time; None for what SGLang makes of the sizes.
+        settings: of the plug-in, as the server has told them; None for those that it has today.
 
     Raises:
         ModelError: the layers of the model are not known: it is on the hub only, and none of ours.
         PolicyError: the pools are too small.
     """
     options, _ = command_line().parse_known_args(spec.arguments(port=0))
+    options.max_running_requests = running or options.max_running_requests
+    if settings is not None:  # servers that had no such option kept a state at every branch point
+        options.marconi_branch_gain = settings.get("branch_gain", 1)
     model = load_hybrid_model(spec.model, ssm_dtype=spec.ssm_dtype)
-    return prefix_cache(options, model, sizes)
+    return simulated_server(options, model, sizes)

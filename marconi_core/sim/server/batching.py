@@ -17,6 +17,7 @@ from marconi_core.errors import PolicyError
 from marconi_core.sim.server.engine import Running, ServerSimulator
 from marconi_core.sim.server.legacy import LegacyServerSimulator
 from marconi_core.sim.server.tree import Tokens
+from marconi_core.sim.server.tuning import Following, OnlineTuner
 
 MOST_RESERVED = 4096
 """Output tokens of a request for which SGLang keeps KV slots free, at most."""
@@ -94,8 +95,16 @@ class BatchingServer:
         waiting: requests that have not started.
     """
 
-    def __init__(self, simulator: ServerSimulator, most_running: int) -> None:
+    def __init__(
+        self,
+        simulator: ServerSimulator,
+        most_running: int,
+        following: Following | None = None,
+    ) -> None:
         """Start with an idle server.
+
+        Args:
+            following: have alpha tuned, by a tuner that sees each request when it ends.
 
         Raises:
             PolicyError: the release runs its batches in another way; no request may run.
@@ -105,10 +114,34 @@ class BatchingServer:
         if most_running < 1:
             raise PolicyError(f"{most_running} requests at a time are impossible")
         self.simulator, self._most_running = simulator, most_running
+        self._following = following
+        self.flush()
+
+    def flush(self) -> None:
+        """Forget everything: what is cached, requests, and an alpha that was tuned."""
+        self.simulator.flush()
+        self._tuner = None
+        if self._following is not None:
+            self._tuner = OnlineTuner(self._following)
+            self.simulator.set_alpha(self._tuner.alpha)
         self.waiting: deque[Request] = deque()
         self._running: list[Request] = []
         self._cut: Request | None = None  # between two chunks of its prompt
         self._last = Batch([], [])
+
+    def serve(self, prompt: ArrayLike, output: ArrayLike) -> int:
+        """Serve one request on an idle server; return its cached tokens.
+
+        Raises:
+            PolicyError: the server would never start it.
+        """
+        request = self.submit(None, prompt, output)
+        unseen = Batch([], [])
+        while (batch := self.launch()) or any(unseen):
+            launched = batch or Batch([], [])
+            due, unseen = (unseen, launched) if self.simulator.overlap else (launched, unseen)
+            self.take_in(due)
+        return _started(request).hit
 
     def submit(self, name: Any, prompt: ArrayLike, output: ArrayLike) -> Request:
         """Queue a request.
@@ -122,6 +155,13 @@ class BatchingServer:
         self.simulator.check_fits(len(request.prompt) + len(request.output))
         self.waiting.append(request)
         return request
+
+    def abort(self, request: Request) -> None:
+        """End a request: at once if it waits, with its next token if it runs."""
+        if request in self.waiting:
+            self.waiting.remove(request)
+        elif not request.finished:
+            request.output = request.output[: request.seen + 1]
 
     def launch(self) -> Batch | None:
         """Launch the next batch: prompts if any can start or go on, else decoding.
@@ -151,9 +191,16 @@ class BatchingServer:
             if request.finished:
                 sequence = np.concatenate((request.prompt, request.output))
                 self.simulator.finish(running, sequence[: request.launched])
+                self._tune(request)
             elif batch.chunks:
                 self.simulator.cache_unfinished(running)
         return requests
+
+    def _tune(self, request: Request) -> None:
+        """A request has ended; maybe another alpha is better now."""
+        if self._tuner is not None:
+            self._tuner.observe(request.prompt, request.output, self.simulator.alpha)
+            self.simulator.set_alpha(self._tuner.alpha)
 
     def _prefill(self) -> list[Chunk]:
         """Launch parts of prompts: the one that was cut goes on, then those that wait."""

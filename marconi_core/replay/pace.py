@@ -1,0 +1,28 @@
+"""What of a trace says when a request is due, whether time is real or virtual."""
+
+import numpy as np
+from numpy.typing import NDArray
+
+from marconi_core.traces.trace import Trace
+
+
+def arrivals_s(trace: Trace, requests: int, speed: float | None) -> NDArray[np.float64]:
+    """Return float64[requests]: when each request arrives, in seconds after the first.
+
+    Args:
+        speed: factor by which arrivals are faster than in the trace; None: all arrive at once.
+    """
+    if speed is None:
+        return np.zeros(requests)
+    ts = trace.ts[:requests]
+    return (ts - ts.min()) / speed
+
+
+def previous_turns(trace: Trace, requests: int) -> list[int | None]:
+    """Return for each request the one before it in its session, None for the first."""
+    latest: dict[int, int] = {}
+    previous = []
+    for i, session in enumerate(trace.session[:requests].tolist()):
+        previous.append(latest.get(session))
+        latest[session] = i
+    return previous
