@@ -16,9 +16,11 @@ from marconi_core.replay.options import ReplayOptions
 from marconi_core.replay.rows import ReplayRow, write_rows
 from marconi_core.replay.run import replay
 from marconi_core.replay.summary import summarize
+from marconi_core.replay.virtual import replay_virtually
 from marconi_core.serving.client import Client
 from marconi_core.serving.errors import ReplayError
 from marconi_core.serving.provenance import write_json
+from marconi_core.sim.server.timing import TimedServer
 from marconi_core.traces.trace import Trace
 
 logger = logging.getLogger(__name__)
@@ -73,7 +75,7 @@ def is_complete(output: Path, wanted: Mapping[str, Any]) -> bool:
 
 def record_replay(
     trace: Trace,
-    client: Client,
+    server: Client | TimedServer,
     options: ReplayOptions,
     output: Path,
     description: Mapping[str, Any],
@@ -82,6 +84,7 @@ def record_replay(
     """Replay a trace and write it down.
 
     Args:
+        server: one that listens, or a simulated one in virtual time.
         output: a CSV file (see `ReplayRow`); a JSON file goes beside.
         description: where the measurement comes from, for the JSON file.
         after: called after the last row; more of the same.
@@ -90,7 +93,7 @@ def record_replay(
         The rows.
 
     Raises:
-        ServingError: a request failed. What came before is kept, see above.
+        ServingError, PolicyError: a request failed. What came before is kept, see above.
     """
     document = {**description, **replayed(trace, options), "requests": 0}
     beside, journal = output.with_suffix(".json"), partial_path(output)
@@ -107,7 +110,10 @@ def record_replay(
             file.flush()
 
         try:
-            rows = replay(trace, client, options, keep)
+            if isinstance(server, TimedServer):
+                rows = replay_virtually(trace, server, options, keep)
+            else:
+                rows = replay(trace, server, options, keep)
         except BaseException as error:
             reason = str(error) or type(error).__name__
             write_json(beside, {**document, "requests": finished, "ended_by": reason})

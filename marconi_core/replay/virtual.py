@@ -4,7 +4,10 @@ Requests become due as in `run`, are sent at once, and get the recorded outputs.
 """
 
 import heapq
+import logging
+from collections.abc import Callable
 
+from marconi_core.progress import Heartbeat
 from marconi_core.replay.options import ReplayOptions
 from marconi_core.replay.pace import arrivals_s, previous_turns
 from marconi_core.replay.rows import ReplayRow
@@ -12,20 +15,37 @@ from marconi_core.sim.server.batching import Request
 from marconi_core.sim.server.timing import TimedServer
 from marconi_core.traces.trace import Trace
 
+logger = logging.getLogger(__name__)
 
-def replay_virtually(trace: Trace, server: TimedServer, options: ReplayOptions) -> list[ReplayRow]:
+
+def replay_virtually(
+    trace: Trace,
+    server: TimedServer,
+    options: ReplayOptions,
+    on_row: Callable[[ReplayRow], None] = lambda row: None,
+) -> list[ReplayRow]:
     """Replay a trace on an idle server; return a row per request, in trace order.
+
+    Args:
+        on_row: called with each row when its request has ended.
 
     Raises:
         PolicyError: the server cannot serve a request.
     """
-    return _VirtualReplay(trace, server, options).run()
+    return _VirtualReplay(trace, server, options, on_row).run()
 
 
 class _VirtualReplay:
-    def __init__(self, trace: Trace, server: TimedServer, options: ReplayOptions) -> None:
-        self._trace, self._server = trace, server
+    def __init__(
+        self,
+        trace: Trace,
+        server: TimedServer,
+        options: ReplayOptions,
+        on_row: Callable[[ReplayRow], None],
+    ) -> None:
+        self._trace, self._server, self._on_row = trace, server, on_row
         count = min(options.requests or len(trace), len(trace))
+        self._count = count
         self._slots = options.concurrency or count
         self._arrivals = arrivals_s(trace, count, options.speed).tolist()
         self._next_turn: dict[int, int] = {}
@@ -39,6 +59,7 @@ class _VirtualReplay:
         self._sent: dict[int, float] = {}
         self._first: dict[int, float] = {}
         self._rows: list[ReplayRow] = []
+        self._heartbeat = Heartbeat(logger, "%d of %d requests, %.0f s of virtual time")
 
     def run(self) -> list[ReplayRow]:
         while True:
@@ -68,9 +89,14 @@ class _VirtualReplay:
         if not request.finished:
             return
         self._slots += 1
-        self._rows.append(self._row(request, i))
+        self._keep(self._row(request, i))
         if (following := self._next_turn.get(i)) is not None:
             heapq.heappush(self._coming, (max(now, self._arrivals[following]), following))
+
+    def _keep(self, row: ReplayRow) -> None:
+        self._rows.append(row)
+        self._on_row(row)
+        self._heartbeat.beat(len(self._rows), self._count, row.end_s)
 
     def _row(self, request: Request, i: int) -> ReplayRow:
         sent, first = self._sent.pop(i), self._first.pop(i)

@@ -21,11 +21,10 @@ from marconi_core.files import atomic_path
 from marconi_core.replay.options import ReplayOptions
 from marconi_core.replay.summary import summarize
 from marconi_core.replay.virtual import replay_virtually
-from marconi_core.serving.recordings import Recording, batch_times, load
+from marconi_core.serving.recordings import Recording, load
 from marconi_core.serving.simulated.flags import server_of
-from marconi_core.serving.spec import STRATEGIES, VARIANTS, ServerSpec
+from marconi_core.serving.spec import ServerSpec
 from marconi_core.sim.server import PoolSizes
-from marconi_core.sim.server.timing import BatchTimes, TimedServer
 from marconi_core.traces.trace import Trace
 
 PREDICTED = "predicted.csv"
@@ -73,18 +72,11 @@ def predict(replays: Iterable[Recording], traces: Mapping[str, Trace]) -> Iterat
         spec = ServerSpec.of(replay.description["spec"])
         server = server_of(spec, pools, replay.running_requests, replay.plugin_settings)
         options = ReplayOptions.of({**replay.description["options"], "requests": requests})
-        timed = TimedServer(server, _times_for(spec))
-        found = summarize(replay_virtually(trace, timed, options))
+        found = summarize(replay_virtually(trace, server, options))
         times = found.ttft_p50_ms, found.ttft_p95_ms
         if spec.server == "simulated":  # it may have been faster than what it simulates
             times = float("nan"), float("nan")
         yield Prediction(*key, found.token_hit_rate, *times)
-
-
-def _times_for(spec: ServerSpec) -> BatchTimes:
-    """Return the times that were measured on the same strategy."""
-    flags = VARIANTS[spec.variant].flags
-    return batch_times(next((name for name in STRATEGIES if name in flags), "no_cache"))
 
 
 def read_predictions(folders: Iterable[Path]) -> pd.DataFrame:

@@ -117,6 +117,11 @@ def _parser() -> argparse.ArgumentParser:
     replay.add_argument("--requests", type=int, help="of each trace, from its start")
     replay.add_argument("--warmup", type=int, help="requests sent before, not recorded")
     replay.add_argument("--timeout-s", type=float, help="longest silence in a request")
+    replay.add_argument(
+        "--virtual",
+        action="store_true",
+        help="in virtual time, on a simulated server that is not even started",
+    )
 
     outputs = commands.add_parser(
         "outputs", help="what the model computes, from the cache and cold"
@@ -278,10 +283,7 @@ def _parity(options: argparse.Namespace) -> int:
 
 def _replay(options: argparse.Namespace) -> None:
     from marconi_core.replay.options import ReplayOptions
-    from marconi_core.replay.recording import is_complete, outputs, record_replay, replayed
-    from marconi_core.replay.run import warm_up
-    from marconi_core.replay.summary import render, summarize
-    from marconi_core.serving.provenance import provenance
+    from marconi_core.replay.recording import is_complete, outputs, replayed
     from marconi_core.traces.trace import Trace
 
     given = {name: getattr(options, name) for name in ReplayOptions.model_fields}
@@ -296,7 +298,34 @@ def _replay(options: argparse.Namespace) -> None:
     ]
     if not pending:
         print("replayed already")
-        return
+    elif options.virtual:
+        _replay_virtually(spec, how, pending)
+    else:
+        _replay_live(options, spec, how, pending)
+
+
+def _replay_virtually(spec, how, pending) -> None:  # type: ignore[no-untyped-def]
+    from marconi_core.replay.recording import record_replay
+    from marconi_core.replay.summary import render, summarize
+    from marconi_core.serving.errors import ServingError
+    from marconi_core.serving.provenance import simulated_provenance
+    from marconi_core.serving.simulated.flags import server_of
+
+    if spec.server != "simulated":
+        raise ServingError("--virtual is for simulated servers: add --set server=simulated")
+    for trace, output in pending:
+        server = server_of(spec)
+        described = simulated_provenance(spec, server.server)
+        rows = record_replay(trace, server, how, output, described)
+        print(f"{output}: {described['label']}\n{render(summarize(rows))}", flush=True)
+
+
+def _replay_live(options, spec, how, pending) -> None:  # type: ignore[no-untyped-def]
+    from marconi_core.replay.recording import record_replay
+    from marconi_core.replay.run import warm_up
+    from marconi_core.replay.summary import render, summarize
+    from marconi_core.serving.provenance import provenance
+
     runtime, starting = _running(options, how.server_fields)
     with starting as server:
         described = provenance(server, runtime)

@@ -70,7 +70,7 @@ def predicted_server(spec: ServerSpec, pools: PoolSizes) -> BatchingServer:
         raise ServingError(
             f"{spec.variant}: when a tuned alpha changes is not predictable; --set alpha=VALUE"
         )
-    return server_of(spec, pools)
+    return server_of(spec, pools).server
 
 
 def compare(

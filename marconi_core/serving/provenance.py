@@ -7,12 +7,13 @@ from pathlib import Path
 from typing import Any
 
 from marconi_core.files import atomic_path
-from marconi_core.provenance import code_digest, folder_digest
+from marconi_core.provenance import code_digest, folder_digest, versions
 from marconi_core.serving import nvidia
 from marconi_core.serving.errors import ServingError
 from marconi_core.serving.memory import pool_memory
 from marconi_core.serving.server import Server
 from marconi_core.serving.spec import Runtime, ServerSpec
+from marconi_core.sim.server.batching import BatchingServer
 
 PACKAGES = (
     "sglang", "sglang-kernel", "flashinfer-python", "torch", "triton", "transformers", "tokenizers",
@@ -88,13 +89,13 @@ def installed(environment: dict[str, str], python: Path) -> tuple[dict[str, str]
 def provenance(server: Server, runtime: Runtime) -> dict[str, Any]:
     """Return everything that a recorded measurement on this server must say, as JSON."""
     memory = pool_memory(server.process.log.read_text(errors="replace"))
-    versions, plugin = installed(runtime.environment(server.spec), runtime.python)
+    packages, plugin = installed(runtime.environment(server.spec), runtime.python)
     return {
         "label": server.spec.label,
         "weights": _weights(server.spec),
-        "date": datetime.datetime.now(datetime.UTC).isoformat(timespec="seconds"),
+        "date": _now(),
         "devices": devices(),
-        "versions": versions,
+        "versions": packages,
         "code": code_digest(*CODE),
         "plugin": folder_digest(plugin) if plugin else None,
         "spec": server.spec.model_dump(),
@@ -112,6 +113,30 @@ def provenance(server: Server, runtime: Runtime) -> dict[str, Any]:
         },
         "settings": {key: server.info.settings.get(key) for key in SETTINGS},
     }
+
+
+def simulated_provenance(spec: ServerSpec, server: BatchingServer) -> dict[str, Any]:
+    """Return the same for a replay in virtual time, where no server is started."""
+    sizes = server.simulator.sizes
+    return {
+        "label": f"{spec.label}, in virtual time",
+        "weights": _weights(spec),
+        "date": _now(),
+        "devices": [],
+        "versions": versions(),
+        "code": code_digest(*CODE),
+        "plugin": None,
+        "spec": spec.model_dump(),
+        "pools": {
+            "states": sizes.states,
+            "kv_tokens": sizes.kv_tokens,
+            "running_requests": server.most_running,
+        },
+    }
+
+
+def _now() -> str:
+    return datetime.datetime.now(datetime.UTC).isoformat(timespec="seconds")
 
 
 def _weights(spec: ServerSpec) -> str:

@@ -12,11 +12,15 @@ from marconi_core.errors import MarconiError
 from marconi_core.models import load_hybrid_model
 from marconi_core.models.hybrid import HybridModel
 from marconi_core.serving.memory import GIB
-from marconi_core.serving.recordings import batch_times
 from marconi_core.serving.simulated.app import SimulatedServer
 from marconi_core.serving.simulated.engine import Engine
 from marconi_core.serving.simulated.faults import Fault
-from marconi_core.serving.simulated.flags import command_line, running_requests, simulated_server
+from marconi_core.serving.simulated.flags import (
+    command_line,
+    running_requests,
+    simulated_server,
+    times_of,
+)
 from marconi_core.sim.server import PoolSizes
 
 SGLANG = "0.5.16"
@@ -42,13 +46,10 @@ def main(arguments: Sequence[str] | None = None) -> int:
 def _server(options: argparse.Namespace) -> SimulatedServer:
     model = load_hybrid_model(options.model_path, ssm_dtype=options.mamba_ssm_dtype)
     sizes = PoolSizes(options.max_total_tokens, options.max_mamba_cache_size)
-    times = batch_times(
-        "no_cache" if options.disable_radix_cache else options.mamba_radix_cache_strategy
-    )
     _print_pools(options, model, sizes)
     server = simulated_server(options, model, sizes)
     return SimulatedServer(
-        Engine(server, times, options.context_length, options.simulated_speed),
+        Engine(server, times_of(options), options.context_length, options.simulated_speed),
         options.served_model_name,
         _info(options, model, sizes),
         forcing=options.enable_custom_logit_processor,

@@ -7,6 +7,7 @@ from typing import Any, get_args
 from marconi_core.models import load_hybrid_model
 from marconi_core.models.cost import CostModel
 from marconi_core.policies.two_pool import BRANCH_GAIN, EvictionSettings, Objective
+from marconi_core.serving.recordings import batch_times
 from marconi_core.serving.spec import STRATEGIES, ServerSpec
 from marconi_core.sim.server import (
     STOCK,
@@ -16,6 +17,7 @@ from marconi_core.sim.server import (
     server_simulator,
 )
 from marconi_core.sim.server.batching import BatchingServer
+from marconi_core.sim.server.timing import BatchTimes, TimedServer
 from marconi_core.sim.server.tuning import Following
 from marconi_core.sim.server.uncached import UncachedServerSimulator
 
@@ -104,16 +106,23 @@ def running_requests(options: argparse.Namespace, states: int) -> int:
     return min(most, options.max_running_requests or most)
 
 
+def times_of(options: argparse.Namespace) -> BatchTimes:
+    """Return how long batches take on a server that is started with these options."""
+    strategy = "no_cache" if options.disable_radix_cache else options.mamba_radix_cache_strategy
+    return batch_times(strategy)
+
+
 def server_of(
     spec: ServerSpec,
-    sizes: PoolSizes,
+    sizes: PoolSizes | None = None,
     running: int | None = None,
     settings: Mapping[str, Any] | None = None,
-) -> BatchingServer:
-    """Return what a live server does, as the simulator predicts it.
+) -> TimedServer:
+    """Return what a live server does, and when, as the simulator predicts it.
 
     Args:
-        sizes: of the pools that the server has made, whatever the spec asks for.
+        sizes: of the pools that the server has made, whatever the spec asks for; None where there is
+            no server: then an H100's, as far as the spec leaves them open.
         running: requests that it lets run at a time; None for what SGLang makes of the sizes.
         settings: of the plug-in, as the server has told them; None for those that it has today.
 
@@ -125,5 +134,6 @@ def server_of(
     options.max_running_requests = running or options.max_running_requests
     if settings is not None:  # servers that had no such option kept a state at every branch point
         options.marconi_branch_gain = settings.get("branch_gain", 1)
+    sizes = sizes or PoolSizes(options.max_total_tokens, options.max_mamba_cache_size)
     model = load_hybrid_model(spec.model, ssm_dtype=spec.ssm_dtype)
-    return simulated_server(options, model, sizes)
+    return TimedServer(simulated_server(options, model, sizes), times_of(options))

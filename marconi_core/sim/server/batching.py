@@ -92,6 +92,7 @@ class BatchingServer:
 
     Attributes:
         simulator: the cache and its policy.
+        most_running: requests at a time.
         waiting: requests that have not started.
     """
 
@@ -113,7 +114,7 @@ class BatchingServer:
             raise PolicyError("batches are those of SGLang 0.5.16, not of 0.5.6.post2")
         if most_running < 1:
             raise PolicyError(f"{most_running} requests at a time are impossible")
-        self.simulator, self._most_running = simulator, most_running
+        self.simulator, self.most_running = simulator, most_running
         self._following = following
         self.flush()
 
@@ -210,7 +211,7 @@ class BatchingServer:
             chunks.append(budget.go_on(self._cut))
             if chunks[-1].last:
                 self._cut = None
-        while self.waiting and len(self._running) + len(chunks) < self._most_running:
+        while self.waiting and len(self._running) + len(chunks) < self.most_running:
             request = self.waiting[0]
             running = self.simulator.look_up(request.prompt)
             end = budget.end_of_first_chunk(request, running, self._cut is not None)
