@@ -20,7 +20,7 @@ from marconi_core.rules.live import recorded_inputs
 from marconi_core.rules.study import grid, title
 from marconi_core.serving.build import PATCHES, releases
 from marconi_core.sim.server.sweep import CODE as SERVER_CODE
-from marconi_core.sim.sweep import CODE
+from marconi_core.sim.simulation import CODE
 
 try:
     STUDY = load_config(config)

@@ -19,7 +19,17 @@ from marconi_core.sim.server.tuning import Following, OnlineTuner
 from marconi_core.sim.server.windows import ReplayWindows
 from marconi_core.traces.trace import Trace
 
-CODE = ("models", "policies", "sim/server", "traces/trace", "traces/tree", "jit")
+CODE = (
+    "jit",
+    "models",
+    "policies/cached_tree",
+    "policies/candidates",
+    "policies/tuner",
+    "policies/two_pool",
+    "sim/server",
+    "traces/trace",
+    "traces/tree",
+)
 """The parts of the package whose code determines a result."""
 
 OTHER_PRICES = (0.0, 0.25)
