@@ -34,6 +34,7 @@ CODE = (
     "policies/catalogue",
     "policies/corrections",
     "policies/flop_aware",
+    "policies/siblings",
     "policies/tuner",
     "sim/alignment",
     "sim/blocks",

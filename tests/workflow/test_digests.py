@@ -134,6 +134,7 @@ def test_an_edit_of_one_simulator_does_not_rerun_the_other(
             assert rerun_by(module) == {"simulate_server"}, module
         assert rerun_by("sim/sweep") == {"simulate"}
         assert rerun_by("sim/bound") == {"experiment"}
-        assert rerun_by("policies/candidates") == {"simulate", "experiment", "simulate_server"}
+        for module in ("policies/candidates", "policies/siblings"):
+            assert rerun_by(module) == {"simulate", "experiment", "simulate_server"}, module
     finally:
         forget()

@@ -24,6 +24,7 @@ CODE = (
     "models",
     "policies/cached_tree",
     "policies/candidates",
+    "policies/siblings",
     "policies/tuner",
     "policies/two_pool",
     "sim/server",
