@@ -6,7 +6,6 @@ from pathlib import Path
 from types import SimpleNamespace
 
 from snakemake.exceptions import WorkflowError
-from snakemake.logging import logger
 
 from marconi_core import datasets as registry
 from marconi_core.config import load_config
@@ -26,11 +25,6 @@ try:
     STUDY = load_config(config)
 except ConfigError as error:
     raise WorkflowError(str(error)) from None
-
-if STUDY.data_mirror and STUDY.mirror is None:
-    logger.info(
-        f"data_mirror {STUDY.data_mirror} is not there: files come from their sources"
-    )
 
 REGISTERED = {registry.lookup(name).filename: name for name in registry.registry()}
 REQUIRED = [dataset for dataset in STUDY.datasets.values() if not dataset.optional]
