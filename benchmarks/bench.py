@@ -16,7 +16,6 @@ from pathlib import Path
 from typing import Any
 
 from marconi_core import datasets
-from marconi_core.config import load_config
 from marconi_core.errors import DataError
 from marconi_core.models import MODELS
 from marconi_core.policies import POLICIES
@@ -45,12 +44,7 @@ REFERENCE_SHAREGPT = {"vllm_plus": 51.5, "sglang_plus": 15.8, "marconi": 593.0}
 def main() -> None:
     parser = argparse.ArgumentParser(description=__doc__)
     parser.add_argument("--data", type=Path, default=Path("results/data"), help="data folder")
-    parser.add_argument(
-        "--data-mirror",
-        type=Path,
-        default=load_config("workflow/config/default.yaml").mirror,
-        help="folder tried before the network",
-    )
+    parser.add_argument("--data-mirror", type=Path, help="folder tried before the network")
     options = parser.parse_args()
     print(f"{platform.machine()}, {', '.join(f'{k} {v}' for k, v in versions().items())}\n")
 

@@ -29,7 +29,6 @@ import numpy as np
 import pandas as pd
 
 from marconi_core import datasets
-from marconi_core.config import load_config
 from marconi_core.datasets import UnavailableError
 from marconi_core.errors import TraceError
 from marconi_core.files import atomic_path
@@ -66,12 +65,7 @@ def main() -> None:
     )
     parser.add_argument("--only", nargs="+", choices=DATA, default=DATA, help="what is measured")
     parser.add_argument("--data", type=Path, default=Path("results/data"), help="data folder")
-    parser.add_argument(
-        "--data-mirror",
-        type=Path,
-        default=load_config("workflow/config/default.yaml").mirror,
-        help="folder tried before the network",
-    )
+    parser.add_argument("--data-mirror", type=Path, help="folder tried before the network")
     parser.add_argument("--output", type=Path, default=FOLDER, help="folder for CSV and figure")
     parser.add_argument("--step", nargs=2, metavar=("STEP", "FILE"), help=argparse.SUPPRESS)
     options = parser.parse_args()

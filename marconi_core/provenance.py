@@ -49,6 +49,24 @@ def syntax(file: Path) -> bytes:
     return ast.dump(ast.parse(file.read_text(encoding="utf-8"))).encode()
 
 
+def provenance_columns(trace_digest: str, *parts: str) -> dict[str, str]:
+    """Return what every row of a sweep carries: digests of trace and code, and versions.
+
+    Args:
+        trace_digest: `Trace.digest` of what was replayed.
+        parts: the code that replayed it, as `code_digest` takes it.
+
+    Raises:
+        FileNotFoundError: a part does not exist.
+    """
+    found = versions()
+    return {
+        "trace_digest": trace_digest,
+        "code_digest": code_digest(*parts),
+        **{f"{name}_version": found[name] for name in ("marconi", "python", "numba", "numpy")},
+    }
+
+
 @lru_cache
 def versions() -> dict[str, str]:
     """Return the versions that can change a number or a byte of the results."""

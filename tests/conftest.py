@@ -21,14 +21,23 @@ CONFIGURATIONS = [
 
 ROOT = Path(__file__).parents[1]
 LONGEST = ("test_smoke.py", "test_report.py")  # minutes each
+COMPILING_LITTLE = ("workflow", "faults", "report")
 
 
 def pytest_collection_modifyitems(items: list[pytest.Item]) -> None:
     """Begin the longest files first, so that no worker is left alone with one at the end.
 
+    Next what hardly simulates: by the time that the others begin, the smoke run has compiled what
+    they need, which takes half a minute in every process that does not find it.
+
     Skip what reads the sources of our packages where only their wheels are (`make test-wheels`).
     """
-    items.sort(key=lambda item: item.path.name not in LONGEST)
+    items.sort(
+        key=lambda item: (
+            item.path.name not in LONGEST,
+            item.path.parent.name not in COMPILING_LITTLE,
+        )
+    )
     if not (ROOT / "marconi_core").is_dir():
         for item in items:
             if item.get_closest_marker("sources"):

@@ -1,7 +1,8 @@
 """Where tests get real data sets from, in any environment that can read them.
 
-They come from `results/data` of an earlier run, from what the golden tests keep, from the folder that
-MARCONI_DATA_MIRROR names, from `../shared/data` beside the checkout, or by download.
+They come from the folder that DATA_MIRROR names (`make test DATA_MIRROR=FOLDER` sets it), from
+`results/data` of an earlier run, from what the golden tests keep, from `../shared/data` beside the
+checkout, or by download.
 """
 
 import os
@@ -24,7 +25,7 @@ def fetch(name: str, folder: Path) -> Path:
         UnavailableError: it cannot be had here and now.
     """
     filename = datasets.lookup(name).filename
-    named = os.environ.get("MARCONI_DATA_MIRROR")
-    mirrors = ([Path(named)] if named else []) + [f for f in FOLDERS if f != folder]
+    named = os.environ.get("DATA_MIRROR")
+    mirrors = ([REPOSITORY / named] if named else []) + [f for f in FOLDERS if f != folder]
     holding = [mirror for mirror in mirrors if any(mirror.glob(f"{filename}*"))]
     return datasets.fetch(name, folder, holding[0] if holding else None)

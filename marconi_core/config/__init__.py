@@ -222,7 +222,7 @@ class Config(Section):
     results_dir: str = Field("results", description="folder for everything that is computed")
     data_dir: str = Field("results/data", description="folder for data that is fetched")
     data_mirror: str | None = Field(
-        None, description="folder tried before the network for every file; need not exist"
+        None, description="folder tried before the network for every file"
     )
     model: str = Field(
         "paper_7b",
@@ -293,12 +293,6 @@ class Config(Section):
             if trace not in names:
                 raise ValueError(f"server.pools: {unknown('trace', trace, names)}")
         return self
-
-    @property
-    def mirror(self) -> Path | None:
-        """The folder `data_mirror`, if it is there."""
-        path = Path(self.data_mirror) if self.data_mirror else None
-        return path if path and os.path.isdir(path) else None
 
     def roles(self, datasets: Iterable[str]) -> list[Role]:
         """Return the roles of the named data sets in figures and claims."""

@@ -27,9 +27,17 @@ from marconi_core.policies.candidates import (
     remove,
     touch,
 )
+from marconi_core.policies.siblings import (
+    ABSENT,
+    SIBLING_FIELDS,
+    append_child,
+    following,
+    forget_children,
+    remove_child,
+    replace_child,
+)
 
 ROOT = 0
-ABSENT = -1
 
 NODE = np.dtype(
     [
@@ -37,11 +45,7 @@ NODE = np.dtype(
         ("depth", np.int64),  # tokens from the root to the node's end
         ("timestamp", np.int64),  # logical time of the last use of the node's state; 0 for never
         ("serial", np.int64),  # order of creation
-        ("parent", np.int32),
-        ("first_child", np.int32),
-        ("next_sibling", np.int32),
-        ("previous_sibling", np.int32),
-        ("children", np.int32),  # how many
+        *SIBLING_FIELDS,
         ("kv_locks", np.int32),  # requests that use the KVs up to here
         ("state_locks", np.int32),  # requests that use the state
         ("for_states", np.int32),  # place among the candidates, or ABSENT
@@ -100,7 +104,7 @@ def empty_tree(capacity: int) -> CachedTree:
         empty_candidates(capacity),
     )
     tree.counts[FREE] = capacity
-    _fresh(tree, ABSENT, 0, 0.0)
+    _fresh(tree, 0, 0.0)
     return tree
 
 
@@ -136,11 +140,11 @@ def _grown_candidates(candidates: Candidates, capacity: int) -> Candidates:
 @compiled
 def add_leaf(tree: CachedTree, prices: Prices, parent: int, depth: int, flops: float) -> int:
     """Add a node without a state that ends at `depth`; return its id."""
-    node = _fresh(tree, parent, depth, flops)
-    _link(tree.nodes, parent, node)
+    node = _fresh(tree, depth, flops)
+    append_child(tree.nodes, parent, node)
     _review(tree, prices, parent)
     _review(tree, prices, node)
-    sibling = tree.nodes[node].next_sibling
+    sibling = tree.nodes[node].previous_sibling
     if sibling != ABSENT:  # the parent's KVs no longer die with this leaf
         _review_leaf_below(tree, prices, sibling)
     return node
@@ -150,12 +154,10 @@ def add_leaf(tree: CachedTree, prices: Prices, parent: int, depth: int, flops: f
 def split(tree: CachedTree, prices: Prices, child: int, depth: int, flops: float) -> int:
     """Cut `child`'s edge at `depth`; return the new node, which ends there and has no state."""
     nodes = tree.nodes
-    parent = nodes[child].parent
-    upper = _fresh(tree, parent, depth, flops)
+    upper = _fresh(tree, depth, flops)
     nodes[upper].kv_locks = nodes[child].kv_locks
-    _unlink(nodes, child)
-    _link(nodes, parent, upper)
-    _link(nodes, upper, child)
+    replace_child(nodes, child, upper)
+    append_child(nodes, upper, child)
     _review_leaf_below(tree, prices, upper)
     return upper
 
@@ -167,7 +169,7 @@ def remove_leaf(tree: CachedTree, prices: Prices, node: int) -> None:
     parent = nodes[node].parent
     tree.counts[STATES] -= nodes[node].state
     _withdraw(tree, node)
-    _unlink(nodes, node)
+    remove_child(nodes, node)
     tree.free[tree.counts[FREE]] = node
     tree.counts[FREE] += 1
     _review(tree, prices, parent)
@@ -186,12 +188,7 @@ def set_state(tree: CachedTree, prices: Prices, node: int, state: bool) -> None:
     at = tree.nodes[node].first_child
     while at != ABSENT:
         _review(tree, prices, at)
-        if not tree.nodes[at].state and tree.nodes[at].first_child != ABSENT:
-            at = tree.nodes[at].first_child
-            continue
-        while at != node and tree.nodes[at].next_sibling == ABSENT:
-            at = tree.nodes[at].parent
-        at = ABSENT if at == node else tree.nodes[at].next_sibling
+        at = following(tree.nodes, at, node, not tree.nodes[at].state)
 
 
 @compiled
@@ -229,12 +226,7 @@ def reprice(tree: CachedTree, prices: Prices) -> None:
     at = tree.nodes[ROOT].first_child
     while at != ABSENT:
         _review(tree, prices, at)
-        if tree.nodes[at].first_child != ABSENT:
-            at = tree.nodes[at].first_child
-            continue
-        while at != ROOT and tree.nodes[at].next_sibling == ABSENT:
-            at = tree.nodes[at].parent
-        at = ABSENT if at == ROOT else tree.nodes[at].next_sibling
+        at = following(tree.nodes, at, ROOT)
 
 
 @compiled
@@ -247,12 +239,7 @@ def oldest_state(tree: CachedTree) -> int:
             best == ABSENT or older(tree, at, best)
         ):  # fmt: skip
             best = at
-        if nodes[at].first_child != ABSENT:
-            at = nodes[at].first_child
-            continue
-        while at != ROOT and nodes[at].next_sibling == ABSENT:
-            at = nodes[at].parent
-        at = ABSENT if at == ROOT else nodes[at].next_sibling
+        at = following(nodes, at, ROOT)
     return best
 
 
@@ -376,20 +363,16 @@ def _withdraw_for_kvs(tree: CachedTree, node: int) -> None:
 
 
 @compiled
-def _fresh(tree: CachedTree, parent: int, depth: int, flops: float) -> int:
+def _fresh(tree: CachedTree, depth: int, flops: float) -> int:
     """Take an unused id for a node; it is not linked yet."""
     tree.counts[FREE] -= 1
     node = tree.free[tree.counts[FREE]]
+    forget_children(tree.nodes, node)
     at = tree.nodes[node]
     at.flops = flops
     at.depth = depth
     at.timestamp = 0
     at.serial = tree.counts[MADE]
-    at.parent = parent
-    at.first_child = ABSENT
-    at.next_sibling = ABSENT
-    at.previous_sibling = ABSENT
-    at.children = 0
     at.kv_locks = 0
     at.state_locks = 0
     at.for_states = ABSENT
@@ -397,30 +380,3 @@ def _fresh(tree: CachedTree, parent: int, depth: int, flops: float) -> int:
     at.state = False
     tree.counts[MADE] += 1
     return node
-
-
-@compiled
-def _link(nodes: Any, parent: int, node: int) -> None:
-    """Make `node` the first child of `parent`; the order of siblings means nothing."""
-    following = nodes[parent].first_child
-    nodes[node].parent = parent
-    nodes[node].next_sibling = following
-    nodes[node].previous_sibling = ABSENT
-    if following != ABSENT:
-        nodes[following].previous_sibling = node
-    nodes[parent].first_child = node
-    nodes[parent].children += 1
-
-
-@compiled
-def _unlink(nodes: Any, node: int) -> None:
-    """Take `node` out of its parent's children."""
-    parent = nodes[node].parent
-    before, following = nodes[node].previous_sibling, nodes[node].next_sibling
-    if before == ABSENT:
-        nodes[parent].first_child = following
-    else:
-        nodes[before].next_sibling = following
-    if following != ABSENT:
-        nodes[following].previous_sibling = before
-    nodes[parent].children -= 1

@@ -28,8 +28,9 @@ from marconi_core.errors import PolicyError
 from marconi_core.jit import compiled
 from marconi_core.models.cost import CostModel, Polynomial
 from marconi_core.policies import cached_tree
-from marconi_core.policies.cached_tree import ABSENT, ROOT, STATES, CachedTree, Prices
+from marconi_core.policies.cached_tree import ROOT, STATES, CachedTree, Prices
 from marconi_core.policies.candidates import Candidates, search
+from marconi_core.policies.siblings import ABSENT
 
 Objective = Literal["marconi", "seglen", "lru"]
 """What counts beside recency: FLOPs per byte, tokens to the next state above, or nothing."""

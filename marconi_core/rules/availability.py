@@ -34,7 +34,7 @@ def check_optional(config: Config) -> dict[str, str]:
         if dataset.optional:
             logger.info("%s: trying", name)
             try:
-                _try(dataset, Path(config.data_dir), config.mirror)
+                _try(dataset, Path(config.data_dir), config.data_mirror)
                 reasons[name] = ""
             except StorageError:
                 raise  # of the machine, not of the data set
@@ -55,7 +55,7 @@ def read_reasons(path: str | Path) -> dict[str, str]:
     return reasons
 
 
-def _try(dataset: DatasetConfig, data_dir: Path, mirror: Path | None) -> None:
+def _try(dataset: DatasetConfig, data_dir: Path, mirror: str | None) -> None:
     """Raise MarconiError unless the first session of a data set can be read."""
     if dataset.trace_dir is not None:
         if not Path(dataset.trace_dir).is_dir():
@@ -67,7 +67,7 @@ def _try(dataset: DatasetConfig, data_dir: Path, mirror: Path | None) -> None:
     next(iter(dataset.reader.read(options, files, encode)))
 
 
-def _encoder(data_dir: Path, mirror: Path | None) -> Encoder:
+def _encoder(data_dir: Path, mirror: str | None) -> Encoder:
     """Return an encoder, built apart from the one that a rule builds at the same time."""
     vocabulary = datasets.fetch(VOCABULARY, data_dir, mirror)
     with tempfile.TemporaryDirectory() as folder:

@@ -15,18 +15,21 @@ from numpy.typing import NDArray
 
 from marconi_core.jit import compiled, in_place
 from marconi_core.policies.flop_aware import Costs
-from marconi_core.sim.records import (
+from marconi_core.policies.siblings import (
     ABSENT,
     SIBLING_FIELDS,
+    append_child,
+    forget_children,
+    remove_child,
+)
+from marconi_core.sim.records import (
     CachedNode,
     Ints,
     Records,
-    append_child,
     empty_log,
     fill_path,
     first_entries,
     parting,
-    remove_child,
 )
 from marconi_core.sim.ring import unlink, use
 from marconi_core.traces.tree import ROOT, PrefixTree
@@ -153,9 +156,7 @@ def _need(length: int, matched: int, hits: int, block: int, costs: Costs) -> flo
 def _empty_cache(names: int) -> Records:
     cache = np.empty(names, NODE)
     for name in range(names):
-        cache[name].children = 0
-        cache[name].first_child = ABSENT
-        cache[name].last_child = ABSENT
+        forget_children(cache, name)
         cache[name].tails = 0
         cache[name].cached = 0
         cache[name].older = ABSENT

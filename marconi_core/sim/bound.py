@@ -196,37 +196,34 @@ def _schedule(first, since, tokens, state, token, prices):  # type: ignore[no-un
             area += token * tokens[piece] * (i - since[piece])
         if choice > first[i]:
             worth[i] = gain / (area + state * (i - since[choice - 1]))
-    kept = np.zeros(requests)
+    kept, after = np.zeros(requests), np.empty(requests)
     served = 0
     for i in np.argsort(-worth, kind="mergesort"):
         choice = first[i + 1]
-        while choice > first[i] and not _fits(i, first, since, tokens, state, token, kept, choice):
+        while choice > first[i] and not _fits(
+            i, first, since, tokens, state, token, kept, choice, after
+        ):
             choice -= 1
         if choice > first[i]:
-            _reserve(i, first, since, tokens, state, token, kept, choice)
+            start = since[choice - 1]
+            kept[start:i] = after[start:i]
             for piece in range(first[i], choice):
                 served += tokens[piece]
     return served
 
 
 @compiled
-def _fits(i, first, since, tokens, state, token, kept, choice):  # type: ignore[no-untyped-def]
-    """Tell whether the pieces up to `choice` fit; earlier pieces are kept for a shorter time."""
+def _fits(i, first, since, tokens, state, token, kept, choice, after):  # type: ignore[no-untyped-def]
+    """Tell whether the pieces up to `choice` fit, and write to `after` what is kept with them.
+
+    Earlier pieces are kept for a shorter time.
+    """
     need, piece = state, choice - 1
     for now in range(since[choice - 1], i):
         while piece >= first[i] and since[piece] <= now:
             need += token * tokens[piece]
             piece -= 1
-        if kept[now] + need > 1:
+        after[now] = kept[now] + need
+        if after[now] > 1:
             return False
     return True
-
-
-@compiled
-def _reserve(i, first, since, tokens, state, token, kept, choice):  # type: ignore[no-untyped-def]
-    need, piece = state, choice - 1
-    for now in range(since[choice - 1], i):
-        while piece >= first[i] and since[piece] <= now:
-            need += token * tokens[piece]
-            piece -= 1
-        kept[now] += need

@@ -10,7 +10,8 @@ top are visited. All places are ABSENT before and after an eviction.
 import numpy as np
 
 from marconi_core.jit import compiled, in_place
-from marconi_core.sim.records import ABSENT, Ints, Records
+from marconi_core.policies.siblings import ABSENT
+from marconi_core.sim.records import Ints, Records
 
 
 @compiled

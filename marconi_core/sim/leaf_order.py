@@ -15,7 +15,8 @@ import numpy as np
 from numpy.typing import NDArray
 
 from marconi_core.jit import compiled, in_place
-from marconi_core.sim.records import ABSENT, Ints, Records
+from marconi_core.policies.siblings import ABSENT, following
+from marconi_core.sim.records import Ints, Records
 from marconi_core.traces.tree import ROOT
 
 
@@ -80,18 +81,12 @@ def place_of(order: LeafOrder, leaf: int) -> int:
 def number_anew(order: LeafOrder, cache: Records) -> None:
     """Give every leaf a number."""
     node, count = ROOT, 0
-    while True:
-        if cache[node].first_child != ABSENT:
-            node = cache[node].first_child
-            continue
-        order.number[node] = count
-        count += 1
-        order.counts[count] = count & -count
-        while node != ROOT and cache[node].next_sibling == ABSENT:
-            node = cache[node].parent
-        if node == ROOT:
-            break
-        node = cache[node].next_sibling
+    while node != ABSENT:
+        if cache[node].first_child == ABSENT:
+            order.number[node] = count
+            count += 1
+            order.counts[count] = count & -count
+        node = following(cache, node, ROOT)
     order.totals[NUMBERS] = count
 
 

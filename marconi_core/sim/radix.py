@@ -11,6 +11,7 @@ import numpy as np
 from marconi_core.jit import compiled, in_place
 from marconi_core.policies.candidates import Candidates, empty_candidates, touch
 from marconi_core.policies.flop_aware import Costs
+from marconi_core.policies.siblings import ABSENT, append_child
 from marconi_core.sim.leaf_order import LeafOrder, add_leaf, empty_order
 from marconi_core.sim.radix_eviction import (
     FLOP_SCORE,
@@ -20,16 +21,7 @@ from marconi_core.sim.radix_eviction import (
     review,
 )
 from marconi_core.sim.radix_tree import empty_cache, lookup, set_edge, split
-from marconi_core.sim.records import (
-    ABSENT,
-    Ints,
-    Records,
-    append_child,
-    empty_log,
-    fill_path,
-    first_entries,
-    parting,
-)
+from marconi_core.sim.records import Ints, Records, empty_log, fill_path, first_entries, parting
 from marconi_core.sim.ring import use
 from marconi_core.traces.tree import ROOT
 

@@ -15,18 +15,11 @@ from marconi_core.policies.candidates import (
     search_values,
 )
 from marconi_core.policies.flop_aware import Costs, efficiency, prefill_flops
+from marconi_core.policies.siblings import ABSENT, forget_children, remove_child, replace_child
 from marconi_core.sim.heap import clear, heapify, pop, push
 from marconi_core.sim.leaf_order import LEAVES, LeafOrder, number_anew, place_of, remove_leaf
-from marconi_core.sim.radix_tree import forget_children, last_edge, precedes, set_edge
-from marconi_core.sim.records import (
-    ABSENT,
-    INTERNAL,
-    LEAF,
-    Ints,
-    Records,
-    remove_child,
-    replace_child,
-)
+from marconi_core.sim.radix_tree import last_edge, precedes, set_edge
+from marconi_core.sim.records import INTERNAL, LEAF, Ints, Records
 from marconi_core.sim.ring import unlink
 from marconi_core.traces.tree import ROOT
 

@@ -8,16 +8,14 @@ from collections.abc import Iterator
 import numpy as np
 
 from marconi_core.jit import compiled, in_place
-from marconi_core.sim.records import (
+from marconi_core.policies.siblings import (
     ABSENT,
     SIBLING_FIELDS,
-    CachedNode,
-    Ints,
-    Records,
     append_child,
-    parting,
+    forget_children,
     replace_child,
 )
+from marconi_core.sim.records import CachedNode, Ints, Records, parting
 from marconi_core.traces.tree import ROOT, PrefixTree
 
 NODE = np.dtype(
@@ -45,9 +43,7 @@ NODE = np.dtype(
 def empty_cache(nodes: int) -> Records:
     cache = np.empty(nodes, NODE)
     for node in range(nodes):
-        cache[node].children = 0
-        cache[node].first_child = ABSENT
-        cache[node].last_child = ABSENT
+        forget_children(cache, node)
         cache[node].starting = ABSENT
         cache[node].candidate = ABSENT
         cache[node].older = ABSENT
@@ -173,14 +169,6 @@ def split(tree: Records, cache: Records, child: int, upper: int) -> None:
     while tree[top].parent != upper:
         top = tree[top].parent
     set_edge(cache, child, top)
-
-
-@in_place
-def forget_children(cache: Records, node: int) -> None:
-    """Reset an absorbed node, so that it can be cached again."""
-    cache[node].children = 0
-    cache[node].first_child = ABSENT
-    cache[node].last_child = ABSENT
 
 
 @in_place

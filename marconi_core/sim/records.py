@@ -1,4 +1,4 @@
-"""What the replay kernels share: the union tree as records, sibling lists, and the log of evictions.
+"""What the replay kernels share: the union tree as records, and the log of evictions.
 
 Records, not one array per field: a node's fields then lie on one cache line, and compiled functions
 pass one reference instead of ten.
@@ -12,7 +12,6 @@ from numpy.typing import NDArray
 from marconi_core.jit import compiled, in_place
 from marconi_core.traces.tree import ROOT, PrefixTree
 
-ABSENT = -1
 LEAF, INTERNAL = 0, 1
 
 Ints = NDArray[np.int32]
@@ -29,16 +28,6 @@ UNION_NODE = np.dtype(
     ]
 )
 """A node of the union tree; fields as in `PrefixTree`."""
-
-SIBLING_FIELDS = [
-    ("parent", np.int32),
-    ("first_child", np.int32),
-    ("last_child", np.int32),
-    ("next_sibling", np.int32),
-    ("previous_sibling", np.int32),
-    ("children", np.int32),  # how many
-]
-"""Fields that a cached node needs for its place in the tree, siblings in the reference's order."""
 
 
 class Evictions(NamedTuple):
@@ -120,55 +109,3 @@ def parting(tree: Records, path: Ints, low: int, high: int, node: int) -> int:
         else:
             high = middle - 1
     return low
-
-
-@in_place
-def append_child(cache: Records, parent: int, node: int) -> None:
-    """Make `node` the last child of `parent`, as a new key of a dict."""
-    previous = cache[parent].last_child
-    cache[node].parent = parent
-    cache[node].previous_sibling = previous
-    cache[node].next_sibling = ABSENT
-    if previous == ABSENT:
-        cache[parent].first_child = node
-    else:
-        cache[previous].next_sibling = node
-    cache[parent].last_child = node
-    cache[parent].children += 1
-
-
-@in_place
-def replace_child(cache: Records, old: int, new: int) -> None:
-    """Put `new` in `old`'s place among its siblings, as a new value of the same key."""
-    _link(cache, cache[old].parent, cache[old].previous_sibling, new)
-    cache[new].next_sibling = cache[old].next_sibling
-    _link_back(cache, cache[old].parent, cache[old].next_sibling, new)
-    cache[new].previous_sibling = cache[old].previous_sibling
-    cache[new].parent = cache[old].parent
-
-
-@in_place
-def remove_child(cache: Records, node: int) -> None:
-    """Take `node` out of its parent's children."""
-    parent = cache[node].parent
-    _link(cache, parent, cache[node].previous_sibling, cache[node].next_sibling)
-    _link_back(cache, parent, cache[node].next_sibling, cache[node].previous_sibling)
-    cache[parent].children -= 1
-
-
-@in_place
-def _link(cache: Records, parent: int, before: int, node: int) -> None:
-    """Let `node` follow `before`; ABSENT is the end of the list on either side."""
-    if before == ABSENT:
-        cache[parent].first_child = node
-    else:
-        cache[before].next_sibling = node
-
-
-@in_place
-def _link_back(cache: Records, parent: int, after: int, node: int) -> None:
-    """Let `node` precede `after`; ABSENT is the end of the list on either side."""
-    if after == ABSENT:
-        cache[parent].last_child = node
-    else:
-        cache[after].previous_sibling = node

@@ -4,7 +4,8 @@ Works on any record with the fields `older`, `newer` and `timestamp`.
 """
 
 from marconi_core.jit import in_place
-from marconi_core.sim.records import ABSENT, Records
+from marconi_core.policies.siblings import ABSENT
+from marconi_core.sim.records import Records
 from marconi_core.traces.tree import ROOT
 
 

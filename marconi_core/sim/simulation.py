@@ -25,6 +25,32 @@ from marconi_core.sim.records import Evictions, union_nodes
 from marconi_core.traces.trace import Trace
 from marconi_core.traces.tree import PrefixTree
 
+CODE = (
+    "jit",
+    "models",
+    "policies/__init__",
+    "policies/base",
+    "policies/candidates",
+    "policies/catalogue",
+    "policies/corrections",
+    "policies/flop_aware",
+    "policies/siblings",
+    "policies/tuner",
+    "sim/alignment",
+    "sim/blocks",
+    "sim/heap",
+    "sim/leaf_order",
+    "sim/radix",
+    "sim/radix_eviction",
+    "sim/radix_tree",
+    "sim/records",
+    "sim/ring",
+    "sim/simulation",
+    "traces/trace",
+    "traces/tree",
+)
+"""The parts of the package whose code determines a result; not those of the server's simulator."""
+
 EXACT = 2**53
 """Integers below this are exact as float64, which compiled scores rely on."""
 

@@ -14,12 +14,9 @@ from marconi_core.models.paper import Geometry
 from marconi_core.policies import get_policy
 from marconi_core.policies.corrections import PAPER, Corrections
 from marconi_core.policies.tuner import ALPHA_GRID
-from marconi_core.provenance import code_digest, versions
-from marconi_core.sim.simulation import Simulation, Simulator
+from marconi_core.provenance import provenance_columns
+from marconi_core.sim.simulation import CODE, Simulation, Simulator
 from marconi_core.traces.trace import Trace
-
-CODE = ("models", "policies", "sim", "traces/trace", "traces/tree", "jit")
-"""The parts of the package whose code determines a simulation's result."""
 
 
 @dataclass(frozen=True)
@@ -68,7 +65,7 @@ def sweep(
     labels = dict(labels or {})
     simulator = Simulator(trace, model, alphas, corrections)
     grid = list(_grid(capacities, policies, alphas))
-    provenance = {"model": model_name, **_provenance(trace)}
+    provenance = {"model": model_name, **provenance_columns(trace.digest(), *CODE, "sim/sweep")}
     runs: list[dict[str, Any]] = []
     requests: list[pd.DataFrame] = []
     tuning: list[dict[str, Any]] = []
@@ -98,15 +95,6 @@ def _grid(
             static = get_policy(policy).alpha == "static"
             for alpha in alphas if static else (None,):
                 yield capacity, policy, alpha
-
-
-def _provenance(trace: Trace) -> dict[str, str]:
-    found = versions()
-    return {
-        "trace_digest": trace.digest(),
-        "code_digest": code_digest(*CODE),
-        **{f"{name}_version": found[name] for name in ("marconi", "python", "numba", "numpy")},
-    }
 
 
 def _run_row(result: Simulation) -> dict[str, Any]:

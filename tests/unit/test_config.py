@@ -78,9 +78,11 @@ def test_values_cannot_change(content: dict[str, Any]) -> None:
         load_config(content).model = "jamba"  # type: ignore[misc]
 
 
-@pytest.mark.parametrize("name", ["default", "paper", "smoke"])
+@pytest.mark.parametrize("name", ["default", "paper", "retokenized", "smoke"])
 def test_shipped_configurations_are_valid(name: str, repository: Path) -> None:
-    assert load_config(repository / f"workflow/config/{name}.yaml").traces()
+    config = load_config(repository / f"workflow/config/{name}.yaml")
+    assert config.traces()
+    assert config.data_mirror is None, "a folder that others do not have"
 
 
 def test_paper_configuration_is_the_papers_grid(repository: Path) -> None:
@@ -174,11 +176,6 @@ def test_recorded_arrivals_need_a_timed_source_or_ready_traces(content: dict[str
     assert "(with times: mooncake)" in message(content)
     chats["trace_dir"] = "folder"
     assert load_config(content).traces(["chats"])[0].name == "chats_recorded_nums=3"
-
-
-def test_mirror_counts_only_when_it_is_there(content: dict[str, Any], tmp_path: Path) -> None:
-    assert load_config(content | {"data_mirror": str(tmp_path)}).mirror == tmp_path
-    assert load_config(content | {"data_mirror": str(tmp_path / "absent")}).mirror is None
 
 
 def test_misspelt_key_is_named_with_the_nearest_one(content: dict[str, Any]) -> None:

@@ -7,9 +7,9 @@ import numpy as np
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
+from marconi_core.policies.siblings import ABSENT
 from marconi_core.sim.heap import clear, heapify, pop, push
 from marconi_core.sim.radix_tree import empty_cache
-from marconi_core.sim.records import ABSENT
 
 
 @dataclass(frozen=True)

@@ -5,6 +5,7 @@ from collections.abc import Iterator
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
+from marconi_core.policies.siblings import ABSENT, append_child, remove_child, replace_child
 from marconi_core.sim.leaf_order import (
     LEAVES,
     add_leaf,
@@ -14,7 +15,7 @@ from marconi_core.sim.leaf_order import (
     remove_leaf,
 )
 from marconi_core.sim.radix_tree import empty_cache
-from marconi_core.sim.records import ABSENT, Records, append_child, remove_child, replace_child
+from marconi_core.sim.records import Records
 from marconi_core.traces.tree import ROOT
 
 

@@ -60,6 +60,14 @@ def test_a_renamed_part_is_an_error(package: Path) -> None:
         digest("gone")
 
 
+def test_rows_carry_what_made_them(package: Path) -> None:
+    columns = provenance.provenance_columns("of the trace", "sim", "b")
+    assert columns["trace_digest"] == "of the trace"
+    assert columns["code_digest"] == digest("sim", "b")
+    versions = {f"{name}_version" for name in ("marconi", "python", "numba", "numpy")}
+    assert columns.keys() == versions | {"trace_digest", "code_digest"}
+
+
 def test_versions_name_what_changes_results() -> None:
     assert {"marconi", "python", "numba", "numpy"} <= set(provenance.versions())
     assert "absent" not in provenance.versions().values()

@@ -1,8 +1,11 @@
 """Running the workflow in process, in a folder of its own."""
 
+import runpy
 import shutil
 from collections import Counter
+from itertools import chain
 from pathlib import Path
+from types import SimpleNamespace
 from typing import Any, Protocol
 
 import pytest
@@ -22,11 +25,28 @@ TRIGGERS = frozenset({RerunTrigger.MTIME, RerunTrigger.PARAMS, RerunTrigger.INPU
 
 
 class Run(Protocol):
-    """Plans or executes the workflow and returns how many jobs each rule had to run."""
+    """Plans or executes the workflow and returns how many jobs each rule had to run.
+
+    Executed `here`, the scripts of all jobs run in this process, one after the other.
+    """
 
     def __call__(
-        self, *targets: str, config: str | None = None, execute: bool = False, **options: Any
+        self,
+        *targets: str,
+        config: str | None = None,
+        execute: bool = False,
+        here: bool = False,
+        **options: Any,
     ) -> Counter[str]: ...
+
+
+def run_script(checkout: Path, job: Any, config: dict[str, Any]) -> None:
+    """Run the script of a planned job, if its rule has one."""
+    if job.rule.script:
+        names = ("input", "output", "params", "wildcards", "log")
+        known = {name: getattr(job, name) for name in names}
+        snakemake = SimpleNamespace(rule=job.rule.name, config=config, **known)
+        runpy.run_path(str(checkout / "workflow/rules" / job.rule.script))["main"](snakemake)
 
 
 @pytest.fixture
@@ -43,7 +63,11 @@ def run(checkout: Path) -> Run:
     """The workflow of `checkout`."""
 
     def run(
-        *targets: str, config: str | None = None, execute: bool = False, **options: Any
+        *targets: str,
+        config: str | None = None,
+        execute: bool = False,
+        here: bool = False,
+        **options: Any,
     ) -> Counter[str]:
         files = [checkout / f"workflow/config/{config}.yaml"] if config else []
         with SnakemakeApi(OutputSettings(dryrun=not execute, quiet={Quietness.ALL})) as api:
@@ -59,8 +83,11 @@ def run(checkout: Path) -> Run:
                 scheduling_settings=SchedulingSettings(scheduler="greedy"),
                 scheduler_settings=GreedySettings(),
             )
-            return Counter(
-                job.rule.name for job in workflow._workflow.dag.needrun_jobs(exclude_finished=False)
-            )
+            planned = workflow._workflow.dag
+            jobs = set(planned.needrun_jobs(exclude_finished=False))
+            if here:
+                for job in chain.from_iterable(planned.toposorted(jobs)):
+                    run_script(checkout, job, workflow._workflow.config)
+            return Counter(job.rule.name for job in jobs)
 
     return run

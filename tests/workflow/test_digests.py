@@ -1,6 +1,7 @@
-"""An edit reruns what depends on it: every rule's digest has the modules that its script imports."""
+"""An edit reruns what depends on it, and nothing else: every rule's digest has what its script imports."""
 
 import ast
+import shutil
 from collections.abc import Iterator
 from functools import cache
 from importlib.util import find_spec
@@ -27,14 +28,19 @@ PREDICTING = PACKAGE / "report/predicted.py"
 """Simulates for the rule `predict`; the others take the name of its table from it."""
 
 
+Digested = dict[str, tuple[Path, set[str]]]
+"""By rule: its script, and the parts of the package in its digest."""
+
+
 @cache
 def imported(file: Path) -> frozenset[Path]:
     """Return the files of the package that a file imports, anywhere in it."""
     found = set()
     for node in ast.walk(ast.parse(file.read_text(encoding="utf-8"))):
-        if isinstance(node, ast.ImportFrom) and node.module:
-            names = [node.module, *(f"{node.module}.{alias.name}" for alias in node.names)]
-            found |= {origin(name) for name in names if name.startswith("marconi_core.")}
+        if isinstance(node, ast.ImportFrom) and (module := node.module or "").startswith(
+            "marconi_core"
+        ):
+            found |= {origin(f"{module}.{alias.name}") or origin(module) for alias in node.names}
     return frozenset(found - {None})
 
 
@@ -70,11 +76,11 @@ def within(file: Path, parts: tuple[str, ...]) -> bool:
     return any(module.is_relative_to(part) for part in parts)
 
 
-def test_digests_have_all_that_scripts_import(
-    checkout: Path, monkeypatch: pytest.MonkeyPatch
-) -> None:
-    monkeypatch.setattr(provenance, "code_digest", lambda *parts: " ".join(parts))
-    with SnakemakeApi(OutputSettings(dryrun=True)) as api:
+@pytest.fixture
+def digested(checkout: Path, monkeypatch: pytest.MonkeyPatch) -> Digested:
+    """All rules that have both."""
+    with monkeypatch.context() as patch, SnakemakeApi(OutputSettings(dryrun=True)) as api:
+        patch.setattr(provenance, "code_digest", lambda *parts: " ".join(parts))
         workflow = api.workflow(
             resource_settings=ResourceSettings(cores=1),
             config_settings=ConfigSettings(config={"live": {"server": "simulated"}}),
@@ -83,18 +89,59 @@ def test_digests_have_all_that_scripts_import(
         )
         workflow.dag()  # parses
         rules = [rule for rule in workflow._workflow.rules if rule.script]
-        digests = {rule.name: dict(rule.params.items()).get("code") for rule in rules}
-        scripts = {rule.name: checkout / "workflow/rules" / rule.script for rule in rules}
+        return {
+            rule.name: (checkout / "workflow/rules" / rule.script, set(code.split()))
+            for rule in rules
+            if (code := dict(rule.params.items()).get("code"))  # fetched or tried: none
+        }
+
+
+def test_digests_have_all_that_scripts_import(digested: Digested) -> None:
     missing = {}
-    for name, digest in digests.items():
-        if digest is not None:  # what is fetched or tried does not depend on code
-            parts = {*digest.split(), *READING}
-            behind = {
-                module
-                for module in modules_behind(scripts[name])
-                if not any(module == part or module.startswith(f"{part}/") for part in parts)
-            }
-            if behind:
-                missing[name] = sorted(behind)
-    assert len(digests) > 25
+    for name, (script, parts) in digested.items():
+        behind = {
+            module
+            for module in modules_behind(script)
+            if not any(module == part or module.startswith(f"{part}/") for part in parts | READING)
+        }
+        if behind:
+            missing[name] = sorted(behind)
+    assert len(digested) > 25
     assert not missing
+
+
+def test_an_edit_of_one_simulator_does_not_rerun_the_other(
+    digested: Digested, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    package = tmp_path / "package"
+    shutil.copytree(PACKAGE, package)
+    monkeypatch.setattr(provenance, "PACKAGE_ROOT", package)
+
+    def forget() -> None:
+        provenance.syntax.cache_clear()
+        provenance.code_digest.cache_clear()
+
+    def digests() -> dict[str, str]:
+        forget()
+        rules = ("simulate", "experiment", "simulate_server")
+        return {rule: provenance.code_digest(*digested[rule][1]) for rule in rules}
+
+    def rerun_by(edited: str) -> set[str]:
+        before = dict(known)
+        with package.joinpath(f"{edited}.py").open("a", encoding="utf-8") as file:
+            file.write("\nEDITED = True\n")
+        known.update(digests())
+        return {rule for rule in known if known[rule] != before[rule]}
+
+    known = digests()
+    try:
+        for module in ("sim/radix", "sim/records", "policies/flop_aware", "policies/catalogue/lru"):
+            assert rerun_by(module) == {"simulate", "experiment"}, module
+        for module in ("sim/server/engine", "policies/two_pool", "policies/cached_tree"):
+            assert rerun_by(module) == {"simulate_server"}, module
+        assert rerun_by("sim/sweep") == {"simulate"}
+        assert rerun_by("sim/bound") == {"experiment"}
+        for module in ("policies/candidates", "policies/siblings"):
+            assert rerun_by(module) == {"simulate", "experiment", "simulate_server"}, module
+    finally:
+        forget()

@@ -155,7 +155,7 @@ def test_a_data_set_in_another_vocabulary_is_compiled_from_both_tokenizers(
     content = yaml.safe_load(path.read_text(encoding="utf-8"))
     content["datasets"] = {"sharegpt_tekken": content["datasets"]["sharegpt_tekken"]}
     path.write_text(yaml.safe_dump(content), encoding="utf-8")
-    planned = run("geometry", config="retokenized", data_mirror=None)
+    planned = run("geometry", config="retokenized")
     assert planned["tekken"] == planned["tokenizer"] == planned["compile_dataset"] == 1
     assert planned["fetch"] == 3  # ShareGPT and two vocabularies
 

@@ -6,7 +6,6 @@ from pathlib import Path
 from types import SimpleNamespace
 
 from snakemake.exceptions import WorkflowError
-from snakemake.logging import logger
 
 from marconi_core import datasets as registry
 from marconi_core.config import load_config
@@ -20,17 +19,12 @@ from marconi_core.rules.live import recorded_inputs
 from marconi_core.rules.study import grid, title
 from marconi_core.serving.build import PATCHES, releases
 from marconi_core.sim.server.sweep import CODE as SERVER_CODE
-from marconi_core.sim.sweep import CODE
+from marconi_core.sim.simulation import CODE
 
 try:
     STUDY = load_config(config)
 except ConfigError as error:
     raise WorkflowError(str(error)) from None
-
-if STUDY.data_mirror and STUDY.mirror is None:
-    logger.info(
-        f"data_mirror {STUDY.data_mirror} is not there: files come from their sources"
-    )
 
 REGISTERED = {registry.lookup(name).filename: name for name in registry.registry()}
 REQUIRED = [dataset for dataset in STUDY.datasets.values() if not dataset.optional]

@@ -23,7 +23,9 @@ rule experiment:
         runtime=10,
     params:
         settings=lambda wildcards: settings(STUDY, wildcards.dataset),
-        code=code_digest(*CODE, "experiments", "traces/arrivals", "rules/experiments"),
+        code=code_digest(
+            *CODE, "experiments", "sim/bound", "traces/arrivals", "rules/experiments"
+        ),
     message:
         "Running the experiment {wildcards.experiment} on {wildcards.dataset}."
     script:

@@ -67,7 +67,7 @@ checkpoint availability:
     conda:
         "../envs/core.yaml"
     params:
-        mirror=str(STUDY.mirror),
+        mirror=str(STUDY.data_mirror),
         datasets=[STUDY.datasets[name].model_dump_json() for name in OPTIONAL],
     message:
         "Trying the optional data sets."

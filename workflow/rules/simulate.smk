@@ -21,7 +21,7 @@ rule simulate:
         runtime=3,
     params:
         grid=lambda wildcards: grid(STUDY, wildcards.trace),
-        code=code_digest(*CODE, "traces/arrivals", "rules/study"),
+        code=code_digest(*CODE, "sim/sweep", "traces/arrivals", "rules/study"),
     message:
         "Simulating all policies and capacities on {wildcards.trace}."
     script:

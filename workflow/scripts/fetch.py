@@ -10,7 +10,7 @@ from marconi_core.rules.log import rule_log
 def main(snakemake):
     with rule_log(snakemake.log[0]):
         config = load_config(snakemake.config)
-        fetch(snakemake.params.name, Path(snakemake.output.file).parent, config.mirror)
+        fetch(snakemake.params.name, Path(snakemake.output.file).parent, config.data_mirror)
 
 
 if "snakemake" in globals():

@@ -10,7 +10,7 @@ from numpy.typing import NDArray
 
 from marconi_core.models.cost import CostModel
 from marconi_core.policies.two_pool import EvictionSettings
-from marconi_core.provenance import code_digest, versions
+from marconi_core.provenance import provenance_columns
 from marconi_core.sim.server.engine import PoolSizes
 from marconi_core.sim.server.leader import FollowLeader
 from marconi_core.sim.server.policy import ADMISSION_ONLY, STOCK, ServerPolicy, marconi
@@ -19,7 +19,18 @@ from marconi_core.sim.server.tuning import Following, OnlineTuner
 from marconi_core.sim.server.windows import ReplayWindows
 from marconi_core.traces.trace import Trace
 
-CODE = ("models", "policies", "sim/server", "traces/trace", "traces/tree", "jit")
+CODE = (
+    "jit",
+    "models",
+    "policies/cached_tree",
+    "policies/candidates",
+    "policies/siblings",
+    "policies/tuner",
+    "policies/two_pool",
+    "sim/server",
+    "traces/trace",
+    "traces/tree",
+)
 """The parts of the package whose code determines a result."""
 
 OTHER_PRICES = (0.0, 0.25)
@@ -87,12 +98,7 @@ def server_sweep(
         PolicyError: a request fits no pool.
     """
     requests = [(trace.input_tokens(i), trace.output_tokens(i)) for i in range(len(trace))]
-    found = versions()
-    provenance = {
-        "trace_digest": trace.digest(),
-        "code_digest": code_digest(*CODE),
-        **{f"{name}_version": found[name] for name in ("marconi", "python", "numba", "numpy")},
-    }
+    provenance = provenance_columns(trace.digest(), *CODE)
     grid = [(sizes, variant) for sizes in pools for variant in variants(alphas)]
     rows = []
     for done, (sizes, variant) in enumerate(grid):
