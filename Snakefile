@@ -3,6 +3,7 @@
 #   snakemake --cores all             everything of workflow/config/default.yaml
 #   snakemake --cores all fig7        one figure; see the targets below
 #   snakemake --cores all live        live servers: measured on a GPU if there is one, else as recorded
+#   snakemake --cores all forecast    the same servers under the same load, simulated, without a GPU (minutes)
 #   snakemake --cores all server_sim  a server with two pools, simulated under every policy (minutes)
 #   snakemake --cores all smoke       the whole chain on tiny random data, offline
 from snakemake.utils import min_version
@@ -49,6 +50,7 @@ if STUDY.live:
     include: "workflow/rules/live_common.smk"
     include: "workflow/rules/live.smk"
     include: "workflow/rules/live_results.smk"
+    include: "workflow/rules/forecast.smk"
 
 
 rule all:

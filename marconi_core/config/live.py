@@ -157,9 +157,13 @@ class LiveConfig(Section):
             words += [option, folder] if folder else []
         return words
 
-    def replay_words(self) -> list[str]:
-        """Return the options of ``python -m marconi_core.serving replay``."""
-        words = ["--repeats", str(self.repeats)]
+    def replay_words(self, repeats: int | None = None) -> list[str]:
+        """Return the options of ``python -m marconi_core.serving replay``.
+
+        Args:
+            repeats: of each trace; None for as many as are configured.
+        """
+        words = ["--repeats", str(repeats or self.repeats)]
         for name, value in self.replay.model_dump(exclude_unset=True, exclude_none=True).items():
             words += [f"--{name.replace('_', '-')}", str(value)]
         return words

@@ -14,6 +14,14 @@ ORIGIN = origin(LIVE)
 SERVING = f"{sys.executable} -m marconi_core.serving"
 QUICK_TTFT = "--rounds 1 --lengths 1024 2048 4096"
 PARITY_KV_TOKENS = 400_000
+# The parts of the package whose code determines a replay in virtual time.
+FORECAST_CODE = (
+    *SERVER_CODE,
+    "replay",
+    "serving/recordings",
+    "serving/simulated",
+    "serving/spec",
+)
 # On a cluster all other figures are one job, which need not wait hours for servers.
 LIVE_FIGURES = "live" if ORIGIN == "sglang" else "figures"
 # What a server takes beside its GPU: tokenizer, scheduler and client, and the weights while they are loaded.
@@ -34,10 +42,10 @@ def live_traces(pattern):
     ]
 
 
-def server_words(wildcards):
+def server_words(wildcards, **more):
     """Words that name the server to the command line."""
     states = wildcards.get("states", LIVE.states[-1])
-    return shlex.join(LIVE.server_words(wildcards.variant, int(states)))
+    return shlex.join(LIVE.server_words(wildcards.variant, int(states), **more))
 
 
 def measured(what, files):

@@ -40,7 +40,7 @@ rule predict:
     params:
         python=sys.executable,
         folder=lambda wildcards, output: Path(output.table).parent,
-        code=code_digest("report/predicted", "serving/recordings", *SERVER_CODE),
+        code=code_digest("report/predicted", *FORECAST_CODE),
     message:
         "Predicting the replays with the server simulator."
     shell:
