@@ -4,6 +4,7 @@
 pair is a token that is computed and one at or before it: attention. One request at a time.
 """
 
+from collections.abc import Sequence
 from dataclasses import dataclass
 
 import numpy as np
@@ -45,6 +46,35 @@ class PrefillLatency:
         return np.asarray(
             terms @ (self.start_ms, self.per_1024_tokens_ms, self.per_million_pairs_ms)
         )
+
+
+@dataclass(frozen=True)
+class BatchTimes:
+    """How long a server's batches take.
+
+    Attributes:
+        prefill: of one prompt; the start is paid once a batch.
+        token_ms: of a decoding step, whatever the number of requests: what is read for it are the
+            model's weights, above all.
+    """
+
+    prefill: PrefillLatency
+    token_ms: float
+
+    @property
+    def decode_s(self) -> float:
+        """Seconds of a decoding step."""
+        return self.token_ms / 1e3
+
+    def prefill_s(self, upto: Sequence[int], computed: Sequence[int]) -> float:
+        """Return the seconds of a batch that computes prompts.
+
+        Args:
+            upto: tokens of each prompt when the batch has ended.
+            computed: how many of them were there before.
+        """
+        alone = self.prefill.ms(upto, computed)
+        return float(alone.sum() - (len(alone) - 1) * self.prefill.start_ms) / 1e3
 
 
 def _terms(prompt: ArrayLike, cached: ArrayLike) -> Array:

@@ -15,9 +15,8 @@ from pandas.errors import EmptyDataError
 
 from marconi_core.assets import resource
 from marconi_core.errors import DataError
-from marconi_core.models.latency import PrefillLatency
+from marconi_core.models.latency import BatchTimes, PrefillLatency
 from marconi_core.serving.spec import VARIANTS
-from marconi_core.sim.server.timing import BatchTimes
 
 SIMULATED = "simulated server"
 REPEAT = re.compile(r"-\d+$")

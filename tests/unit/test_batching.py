@@ -7,7 +7,7 @@ from dataclasses import replace
 import pytest
 
 from marconi_core.errors import PolicyError
-from marconi_core.models.latency import PrefillLatency
+from marconi_core.models.latency import BatchTimes, PrefillLatency
 from marconi_core.models.paper import Geometry, PaperModel
 from marconi_core.sim.server import (
     STOCK,
@@ -19,9 +19,9 @@ from marconi_core.sim.server import (
     most_running,
     server_simulator,
 )
-from marconi_core.sim.server.batching import Batch, BatchingServer
+from marconi_core.sim.server.batching import BatchingServer
 from marconi_core.sim.server.strategy import Strategy
-from marconi_core.sim.server.timing import BatchTimes, TimedServer
+from marconi_core.sim.server.timing import TimedServer
 from marconi_core.sim.server.tuning import Following
 from marconi_core.sim.server.uncached import UncachedServerSimulator
 
@@ -153,8 +153,10 @@ def test_a_batch_pays_its_start_once() -> None:
         server.submit(name, [1] * (10 + name), [1, 2])
     batch = server.launch()
     assert batch is not None and len(batch.chunks) == 3
-    assert TIMES.seconds(batch) == pytest.approx(0.133)
-    assert TIMES.seconds(Batch([], [chunk.request for chunk in batch.chunks])) == 0.01
+    ends = [chunk.end for chunk in batch.chunks]
+    assert TIMES.prefill_s(ends, [0, 0, 0]) == pytest.approx(0.133)
+    assert TIMES.prefill_s(ends, [8, 8, 8]) == pytest.approx(0.109)
+    assert TIMES.decode_s == 0.01
 
 
 @pytest.mark.parametrize(

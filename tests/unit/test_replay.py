@@ -14,7 +14,7 @@ from typing import Any
 import numpy as np
 import pytest
 
-from marconi_core.models.latency import PrefillLatency
+from marconi_core.models.latency import BatchTimes, PrefillLatency
 from marconi_core.replay.options import ReplayOptions
 from marconi_core.replay.recording import (
     is_complete,
@@ -26,11 +26,12 @@ from marconi_core.replay.recording import (
 from marconi_core.replay.rows import ReplayRow, read_rows, write_rows
 from marconi_core.replay.run import replay, warm_up
 from marconi_core.replay.summary import render, summarize
+from marconi_core.serving.__main__ import main
 from marconi_core.serving.client import Client
 from marconi_core.serving.errors import ReplayError, ServingError
+from marconi_core.serving.recordings import SIMULATED, load
 from marconi_core.sim.server import STOCK, PoolSizes, ServerSimulator, most_running
 from marconi_core.sim.server.batching import BatchingServer
-from marconi_core.sim.server.timing import BatchTimes
 from marconi_core.traces.prompts import Prompts
 from marconi_core.traces.trace import Request, Trace
 from tests.unit.simulated_server import serving
@@ -276,6 +277,27 @@ def test_a_prompt_that_is_too_long_is_the_servers_error(trace: Trace) -> None:
 
 
 # --- files
+
+
+def test_a_replay_in_virtual_time_is_written_down_the_same_way(
+    trace: Trace, tmp_path: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
+    trace.save(tmp_path / "talk.npz")
+    words = ["replay", "--virtual", "--trace", str(tmp_path / "talk.npz"), "--concurrency", "2"]
+    words += ["--output", str(tmp_path / "out"), "--variant", "marconi", "--model", "nemotron_h_8b"]
+    assert main(words) == 2
+    assert (
+        "--virtual is for simulated servers: add --set server=simulated" in capsys.readouterr().err
+    )
+    words += ["--set", "server=simulated", "max_mamba_cache_size=9"]
+    assert main(words) == 0
+    assert "marconi, in virtual time" in capsys.readouterr().out
+    rows = read_rows(tmp_path / "out/talk.csv")
+    assert len(rows) == len(trace) and sum(row.cached_tokens for row in rows) > 0
+    [recording] = load([tmp_path / "out/talk.csv"])
+    assert recording.complete and recording.server == SIMULATED
+    assert (recording.states, recording.running_requests) == (9, 3)
+    assert main(words) == 0 and "replayed already" in capsys.readouterr().out
 
 
 def test_an_interrupted_replay_starts_over_and_a_complete_one_is_kept(

@@ -10,7 +10,7 @@ import pytest
 
 from marconi_core.errors import PolicyError
 from marconi_core.models import load_hybrid_model
-from marconi_core.models.latency import PrefillLatency
+from marconi_core.models.latency import BatchTimes, PrefillLatency
 from marconi_core.provenance import syntax
 from marconi_core.serving.__main__ import main
 from marconi_core.serving.client import Client
@@ -23,7 +23,6 @@ from marconi_core.serving.simulated.faults import Fault, at
 from marconi_core.serving.simulated.flags import command_line, running_requests, simulated_server
 from marconi_core.sim.server import PoolSizes
 from marconi_core.sim.server.batching import BatchingServer
-from marconi_core.sim.server.timing import BatchTimes
 from marconi_core.sim.server.uncached import UncachedServerSimulator
 from marconi_core.traces.trace import Request, Trace
 from tests.unit.simulated_server import serving

@@ -5,14 +5,14 @@ from collections import Counter
 import numpy as np
 import pytest
 
-from marconi_core.models.latency import PrefillLatency
+from marconi_core.models.latency import BatchTimes, PrefillLatency
 from marconi_core.replay.options import ReplayOptions
 from marconi_core.replay.rows import ReplayRow
 from marconi_core.replay.run import replay
 from marconi_core.replay.virtual import replay_virtually
 from marconi_core.sim.server import PoolSizes, ServerSimulator
 from marconi_core.sim.server.batching import BatchingServer
-from marconi_core.sim.server.timing import BatchTimes, TimedServer
+from marconi_core.sim.server.timing import TimedServer
 from marconi_core.traces.trace import Request, Trace
 from tests.unit.simulated_server import serving
 

@@ -72,6 +72,10 @@ def test_available_and_missing_datasets_take_part_and_are_left_out(
         ("smoke", {"smoke": 1}),
         ("smoke_live", {"smoke_live": 1, "check_server": 2}),
         (
+            "forecast",
+            {"forecast": 1, "forecast_replays": 2, "compile_dataset": 1, "retokenize_trace": 1},
+        ),
+        (
             "live",
             {
                 "live": 1,

@@ -41,6 +41,12 @@ def test_smoke_run(run: Run, checkout: Path, monkeypatch: pytest.MonkeyPatch) ->
     parity = pd.read_csv(results / "live/parity/no_buffer_tiny_chats_sps=1_nums=20.csv")
     assert (parity["predicted_tokens"] == parity["cached_tokens"]).all()
 
+    run("forecast", config="smoke", execute=True)
+    forecast = pd.read_csv(results / "figures/forecast.csv").set_index("variant")
+    served = pd.read_csv(results / "figures/live_replays.csv").set_index("variant")
+    hits = forecast["token_hit_rate"] - served["predicted_token_hit_rate"]
+    assert len(hits) == 2 and hits.abs().max() < 1e-6, "both simulate the same load"
+
     assert not run(config="smoke"), "a second run has nothing to do"
 
     before = {path: path.read_bytes() for path in (results / "figures").iterdir()}

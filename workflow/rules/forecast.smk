@@ -15,7 +15,7 @@ rule forecast_replays:
         runtime=60,
     params:
         serving=SERVING,
-        server=lambda wildcards: server_words(wildcards, server="simulated"),
+        server=simulated_words,
         how=shlex.join(LIVE.replay_words(repeats=1)),
         code=code_digest(*FORECAST_CODE),
     message:

@@ -42,10 +42,18 @@ def live_traces(pattern):
     ]
 
 
-def server_words(wildcards, **more):
+def server_words(wildcards):
     """Words that name the server to the command line."""
     states = wildcards.get("states", LIVE.states[-1])
-    return shlex.join(LIVE.server_words(wildcards.variant, int(states), **more))
+    return shlex.join(LIVE.server_words(wildcards.variant, int(states)))
+
+
+def simulated_words(wildcards):
+    """Words that name the same server, simulated."""
+    words = LIVE.server_words(
+        wildcards.variant, int(wildcards.states), server="simulated"
+    )
+    return shlex.join(words)
 
 
 def measured(what, files):

@@ -10,8 +10,9 @@ from collections.abc import AsyncIterator, Sequence
 from typing import NamedTuple
 
 from marconi_core.errors import PolicyError
+from marconi_core.models.latency import BatchTimes
 from marconi_core.sim.server.batching import BatchingServer, Request
-from marconi_core.sim.server.timing import BatchTimes, TimedServer
+from marconi_core.sim.server.timing import TimedServer
 
 OUTPUT_IDS = range(1_000, 100_000)
 

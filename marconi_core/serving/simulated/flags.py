@@ -6,6 +6,7 @@ from typing import Any, get_args
 
 from marconi_core.models import load_hybrid_model
 from marconi_core.models.cost import CostModel
+from marconi_core.models.latency import BatchTimes
 from marconi_core.policies.two_pool import BRANCH_GAIN, EvictionSettings, Objective
 from marconi_core.serving.recordings import batch_times
 from marconi_core.serving.spec import STRATEGIES, ServerSpec
@@ -17,7 +18,7 @@ from marconi_core.sim.server import (
     server_simulator,
 )
 from marconi_core.sim.server.batching import BatchingServer
-from marconi_core.sim.server.timing import BatchTimes, TimedServer
+from marconi_core.sim.server.timing import TimedServer
 from marconi_core.sim.server.tuning import Following
 from marconi_core.sim.server.uncached import UncachedServerSimulator
 

@@ -5,33 +5,8 @@ seen, so that it can start at once when the one in between ends; a request that 
 joins the batch after that.
 """
 
-from dataclasses import dataclass
-
-from marconi_core.models.latency import PrefillLatency
+from marconi_core.models.latency import BatchTimes
 from marconi_core.sim.server.batching import Batch, BatchingServer, Request
-
-
-@dataclass(frozen=True)
-class BatchTimes:
-    """How long batches take.
-
-    Attributes:
-        prefill: of one prompt; the start is paid once a batch.
-        token_ms: of a decoding step, whatever the number of requests: what is read for it are the
-            model's weights, above all.
-    """
-
-    prefill: PrefillLatency
-    token_ms: float
-
-    def seconds(self, batch: Batch) -> float:
-        """Return how long a batch takes."""
-        if not batch.chunks:
-            return self.token_ms / 1e3
-        ends = [chunk.end for chunk in batch.chunks]
-        starts = [chunk.start for chunk in batch.chunks]
-        shared = self.prefill.start_ms * (len(ends) - 1)
-        return (float(self.prefill.ms(ends, starts).sum()) - shared) / 1e3
 
 
 class TimedServer:
@@ -57,7 +32,7 @@ class TimedServer:
         batch = self.server.launch()
         launched = None
         if batch is not None:
-            self._ends = max(self._ends, self.now) + self._times.seconds(batch)
+            self._ends = max(self._ends, self.now) + self._seconds(batch)
             launched = batch, self._ends
         due = launched
         if self.server.simulator.overlap:
@@ -67,3 +42,10 @@ class TimedServer:
         batch, ends = due
         self.now = max(self.now, ends)
         return self.server.take_in(batch)
+
+    def _seconds(self, batch: Batch) -> float:
+        if not batch.chunks:
+            return self._times.decode_s
+        return self._times.prefill_s(
+            [chunk.end for chunk in batch.chunks], [chunk.start for chunk in batch.chunks]
+        )
