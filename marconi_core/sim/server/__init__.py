@@ -1,9 +1,9 @@
 """A simulator of SGLang's prefix cache for hybrid models, exact to the token.
 
-It predicts what SGLang 0.5.16 does with one request at a time, stock or with Marconi's policies:
-each request's cached tokens, and the whole tree after it. `server_simulator` makes the one for a
-server's strategy, `no_buffer` or `extra_buffer`. The tests hold it against SGLang's own classes.
-`LegacyServerSimulator` does the same for 0.5.6.post2.
+It predicts what SGLang 0.5.16 does, stock or with Marconi's policies: each request's cached tokens, and
+the whole tree after it. `server_simulator` makes the one for a server's strategy, `no_buffer` or
+`extra_buffer`, and serves one request after the other; `batching` has it serve several at a time. The
+tests hold both against SGLang's own classes. `LegacyServerSimulator` does the first for 0.5.6.post2.
 """
 
 from marconi_core.sim.server.engine import PoolSizes, Served, ServerSimulator
