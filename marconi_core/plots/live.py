@@ -5,6 +5,7 @@ from textwrap import fill
 import pandas as pd
 from matplotlib.axes import Axes
 from matplotlib.figure import Figure
+from matplotlib.ticker import LogLocator, NullFormatter
 
 from marconi_core.plots.panels import TEXT_WIDTH
 from marconi_core.plots.style import POLICY_COLORS, paper_style
@@ -110,3 +111,6 @@ def _times(axes: Axes, group: pd.DataFrame) -> None:
     axes.set_yticks(positions, labels=[])
     axes.set_ylim(len(group) - 0.4, -0.6)
     axes.set_xscale("log")
+    axes.xaxis.set_major_locator(LogLocator(subs=(1, 2, 5)))
+    axes.xaxis.set_major_formatter("{x:g}")
+    axes.xaxis.set_minor_formatter(NullFormatter())

@@ -178,6 +178,7 @@ class BatchingServer:
         if not batch.chunks:
             batch = Batch([], self._decode())
         self._last = batch
+        assert any(batch) or not self.waiting, "an idle server refuses a request that fits"
         return batch if any(batch) else None
 
     def take_in(self, batch: Batch) -> list[Request]:
