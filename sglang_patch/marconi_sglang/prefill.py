@@ -4,7 +4,7 @@ from collections.abc import Callable, Iterator
 from contextlib import contextmanager
 from typing import Any
 
-from sglang.srt.managers.schedule_policy import AddReqResult
+from sglang.srt.managers.schedule_policy import CLIP_MAX_NEW_TOKENS, AddReqResult
 
 from marconi_sglang.cache import MarconiRadixCache
 
@@ -38,6 +38,7 @@ def add_one_req(
     with chunk_limit(adder, to_branch):
         outcome = original(adder, req, has_chunked_req, truncation_align_size)
     if adder.can_run_list and adder.can_run_list[-1] is req:
+        reserve_rest(adder, req)
         cache.admitted(req, len(req.prefix_indices))
         return adder.budget_state()  # a cut prompt leaves the rest of the budget to others
     return outcome
@@ -51,7 +52,22 @@ def add_chunked_req(original: Callable[..., Any], adder: Any, req: Any) -> Any:
     if limit is None and adder.rem_chunk_tokens is None:
         limit = UNLIMITED  # stock code expects a number here
     with chunk_limit(adder, limit):
-        return original(adder, req)
+        outcome = original(adder, req)
+    reserve_rest(adder, req)
+    return outcome
+
+
+def reserve_rest(adder: Any, req: Any) -> None:
+    """Keep KV slots for the rest of a prompt that was cut at its branch point, and for its output.
+
+    Stock code need not: a prompt that it cuts has used up the chunk's budget, so that nobody joins
+    the batch and takes them.
+    """
+    end = req.extend_range.end
+    rest = len(req.full_untruncated_fill_ids) - end
+    if rest and end == getattr(req, "marconi_branch", None):
+        output = min(req.sampling_params.max_new_tokens, CLIP_MAX_NEW_TOKENS)
+        adder.rem_total_token_offset += rest + output
 
 
 def tokens_left(req: Any) -> int:

@@ -16,11 +16,11 @@ from tests.patch.workloads import COSTS, SETTINGS, Request, random_requests, ser
 from tests.sglang_cpu import conversations
 from tests.sglang_cpu.equality import policy_of, same
 
-POOLS = ((2000, 60), (600, 40))
+POOLS = ((2000, 60), (600, 40), (250, 40))
 CHUNKS = (None, 16, 21)
 NAMES = ("stock", "admission only", "alpha 0", "alpha 1", "seglen", "alpha 1, branch gain 6")
 STRATEGIES = ("no_buffer", "extra_buffer")
-REQUESTS = 100
+REQUESTS = 80
 BURSTS = (0, 0, 0, 0, 1, 2, 5)
 """Requests that may arrive before a step."""
 
@@ -107,7 +107,7 @@ def test_every_step(strategy: str, name: str, chunk: int | None, pools: tuple[in
 
 
 def test_enough_requests_are_compared() -> None:
-    assert len(STRATEGIES) * len(NAMES) * len(CHUNKS) * len(POOLS) * REQUESTS >= 7_000
+    assert len(STRATEGIES) * len(NAMES) * len(CHUNKS) * len(POOLS) * REQUESTS >= 8_000
 
 
 @pytest.mark.parametrize("family", ["sharegpt", "agents"])

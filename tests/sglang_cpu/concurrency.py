@@ -3,6 +3,8 @@
 A release's test module imports them; its `conftest` has the fixture `start`.
 """
 
+import random
+
 import pytest
 
 from tests.sglang_cpu.server import CpuServer
@@ -133,3 +135,17 @@ def test_a_state_that_another_request_used_stays(start: Start) -> None:
     load.check()
     assert load.tree()[tuple(first)]
     assert load.cache.statistics.kept_states == 1
+
+
+@pytest.mark.parametrize("chunk", [None, 16, 32])
+def test_a_prompt_that_was_cut_finds_room_for_its_rest(start: Start, chunk: int | None) -> None:
+    """Others that join its batch must not take the KV slots that it still needs."""
+    for seed in range(12):
+        load, rng = start(SETTINGS["alpha 1"], 150, 18, 3, chunk), random.Random(seed)
+        for prompt, output in random_requests(seed, 40, vocabulary=3, outputs=20):
+            load.submit(prompt, output)
+            for _ in range(rng.choice((0, 0, 1, 3, 8))):
+                load.step()
+        load.finish()
+        load.check()
+        assert load.retractions == 0

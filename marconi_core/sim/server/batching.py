@@ -290,9 +290,15 @@ class _Budget:
         return end
 
     def take(self, chunk: Chunk) -> Chunk:
-        """Charge the budget with a chunk, and with the output if the prompt ends with it."""
+        """Charge the budget with a chunk, and with what its request will take later.
+
+        A prompt that is cut for want of tokens in the batch ends the batch, so that SGLang need not
+        reserve its rest. One that is cut at its branch point lets others in.
+        """
         length = chunk.end - chunk.start
-        self.reserved += length + 1 + (chunk.request.reserved if chunk.last else 0)
+        self.reserved += length + 1
+        if chunk.end == self._simulator.cut(_started(chunk.request)):
+            self.reserved += len(chunk.request.prompt) - chunk.end + chunk.request.reserved
         self.taken += length + 1
         self.chunk -= length
         return chunk
