@@ -3,7 +3,17 @@
 import numpy as np
 from numpy.typing import NDArray
 
+from marconi_core.serving.errors import ReplayError
 from marconi_core.traces.trace import Trace
+
+
+def check_outputs(trace: Trace) -> None:
+    """Raise ReplayError if a request of the trace has no output."""
+    silent = np.flatnonzero(trace.n_out == 0)
+    if len(silent):
+        raise ReplayError(
+            f"request {silent[0]} of the trace has no output tokens; a server generates at least one"
+        )
 
 
 def arrivals_s(trace: Trace, requests: int, speed: float | None) -> NDArray[np.float64]:

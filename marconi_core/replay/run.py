@@ -11,12 +11,12 @@ import numpy as np
 
 from marconi_core.progress import Heartbeat
 from marconi_core.replay.options import ReplayOptions
-from marconi_core.replay.pace import arrivals_s, previous_turns
+from marconi_core.replay.pace import arrivals_s, check_outputs, previous_turns
 from marconi_core.replay.rows import ReplayRow
 from marconi_core.replay.slots import Slots
 from marconi_core.replay.stream import Call, connect, generate
 from marconi_core.serving.client import Client
-from marconi_core.serving.errors import ReplayError, ServingError
+from marconi_core.serving.errors import ServingError
 from marconi_core.serving.forcing import PARAMETER, PROCESSOR
 from marconi_core.traces.prompts import Prompts
 from marconi_core.traces.trace import Trace
@@ -47,11 +47,7 @@ def replay(
         ReplayError: a request of the trace has no output.
         ServingError: a request failed.
     """
-    silent = np.flatnonzero(trace.n_out == 0)
-    if len(silent):
-        raise ReplayError(
-            f"request {silent[0]} of the trace has no output tokens; a server generates at least one"
-        )
+    check_outputs(trace)
     client.flush()
     requests = min(options.requests or len(trace), len(trace))
     return asyncio.run(_Replay(trace, client.url, options, requests, on_row).run())

@@ -9,7 +9,7 @@ from collections.abc import Callable
 
 from marconi_core.progress import Heartbeat
 from marconi_core.replay.options import ReplayOptions
-from marconi_core.replay.pace import arrivals_s, previous_turns
+from marconi_core.replay.pace import arrivals_s, check_outputs, previous_turns
 from marconi_core.replay.rows import ReplayRow
 from marconi_core.sim.server.batching import Request
 from marconi_core.sim.server.timing import TimedServer
@@ -30,8 +30,10 @@ def replay_virtually(
         on_row: called with each row when its request has ended.
 
     Raises:
+        ReplayError: a request of the trace has no output.
         PolicyError: the server cannot serve a request.
     """
+    check_outputs(trace)
     return _VirtualReplay(trace, server, options, on_row).run()
 
 
@@ -63,25 +65,35 @@ class _VirtualReplay:
 
     def run(self) -> list[ReplayRow]:
         while True:
-            self._send()
+            self._arrive()
+            self._fill_slots()
             served = self._server.step()
             if served is None:
                 if not self._coming:
                     return sorted(self._rows)
                 self._server.now = self._coming[0][0]
-            for request in served or ():
+                continue
+            self._arrive()  # while the batch ran: before slots become free at its end
+            for request in served:
                 self._got_token(request)
 
-    def _send(self) -> None:
-        """Send what is due and has a slot."""
-        now = self._server.now
-        while self._coming and self._coming[0][0] <= now:
-            heapq.heappush(self._waiting, heapq.heappop(self._coming)[1])
+    def _arrive(self) -> None:
+        """Send what has become due and finds a slot; the rest waits for one."""
+        while self._coming and self._coming[0][0] <= self._server.now:
+            due, i = heapq.heappop(self._coming)
+            if self._slots and not self._waiting:
+                self._send(i, due)
+            else:
+                heapq.heappush(self._waiting, i)
+
+    def _fill_slots(self) -> None:
         while self._waiting and self._slots:
-            i = heapq.heappop(self._waiting)
-            self._slots -= 1
-            self._sent[i] = now
-            self._server.server.submit(i, self._trace.input_tokens(i), self._trace.output_tokens(i))
+            self._send(heapq.heappop(self._waiting), self._server.now)
+
+    def _send(self, i: int, at: float) -> None:
+        self._slots -= 1
+        self._sent[i] = at
+        self._server.server.submit(i, self._trace.input_tokens(i), self._trace.output_tokens(i))
 
     def _got_token(self, request: Request) -> None:
         now, i = self._server.now, request.name

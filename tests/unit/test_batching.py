@@ -19,7 +19,7 @@ from marconi_core.sim.server import (
     most_running,
     server_simulator,
 )
-from marconi_core.sim.server.batching import BatchingServer
+from marconi_core.sim.server.batching import NOTHING, BatchingServer
 from marconi_core.sim.server.strategy import Strategy
 from marconi_core.sim.server.timing import TimedServer
 from marconi_core.sim.server.tuning import Following
@@ -142,6 +142,31 @@ def test_outputs_that_grow_out_of_the_pool_are_said() -> None:
         run_out(clock)
 
 
+def test_without_chunks_a_batch_is_full_after_so_many_tokens() -> None:
+    server = BatchingServer(ServerSimulator(PoolSizes(100_000, 30)), 8)
+    for name, tokens in enumerate((10_000, 5_000, 2_000, 30_000)):
+        server.submit(name, [name] * tokens, [1])
+    launched = []
+    while (step := server.step()) != NOTHING:
+        launched.append([chunk.end for chunk in step.launched.chunks] if step.launched else [])
+    assert launched == [[10_000, 5_000], [2_000], [30_000]]
+
+
+def test_a_flush_forgets_what_runs_and_what_is_not_seen_yet() -> None:
+    for simulator in (ServerSimulator(SIZES), UncachedServerSimulator(SIZES)):
+        server = BatchingServer(simulator, 4)
+        server.submit(0, [1, 2, 3], [4] * 9)
+        server.submit(1, [2, 3], [4])
+        server.step()
+        server.flush()
+        assert server.step() == NOTHING
+        assert server.serve([1, 2, 3], [4]) == 0
+        tree = simulator.tree()
+        cached = {path[:n] for path in tree for n in range(1, len(path) + 1)}
+        assert simulator.free_tokens + len(cached) == SIZES.kv_tokens
+        assert simulator.free_states + sum(tree.values()) == SIZES.states
+
+
 # --- how long it takes
 
 TIMES = BatchTimes(PrefillLatency(100, 1024, 0), token_ms=10)  # a millisecond a token
@@ -151,7 +176,7 @@ def test_a_batch_pays_its_start_once() -> None:
     server = BatchingServer(UncachedServerSimulator(SIZES), 8)
     for name in range(3):
         server.submit(name, [1] * (10 + name), [1, 2])
-    batch = server.launch()
+    batch = server.step().launched
     assert batch is not None and len(batch.chunks) == 3
     ends = [chunk.end for chunk in batch.chunks]
     assert TIMES.prefill_s(ends, [0, 0, 0]) == pytest.approx(0.133)

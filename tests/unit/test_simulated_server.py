@@ -21,7 +21,7 @@ from marconi_core.serving.simulated.__main__ import main as simulated
 from marconi_core.serving.simulated.engine import Engine, made_up
 from marconi_core.serving.simulated.faults import Fault, at
 from marconi_core.serving.simulated.flags import command_line, running_requests, simulated_server
-from marconi_core.sim.server import PoolSizes
+from marconi_core.sim.server import PoolSizes, ServerSimulator
 from marconi_core.sim.server.batching import BatchingServer
 from marconi_core.sim.server.uncached import UncachedServerSimulator
 from marconi_core.traces.trace import Request, Trace
@@ -117,10 +117,25 @@ def test_a_client_that_goes_away_ends_its_request() -> None:
 
 def test_requests_that_do_not_fit_beside_each_other_are_told() -> None:
     """SGLang reserves less than outputs of more than 4,096 tokens take."""
-    server = BatchingServer(UncachedServerSimulator(PoolSizes(12_000, 20)), 2)
+    sizes = PoolSizes(12_000, 20)
+    server = BatchingServer(ServerSimulator(sizes), 2)
     engine = Engine(server, BatchTimes(PrefillLatency(1, 0, 0), 1), 33_000, speed=10_000)
     with pytest.raises(PolicyError, match="12000 KV tokens are too few for 2 requests"):
         asyncio.run(_times(engine, [[1], [2]], 7_000))
+    assert engine.running == 0
+    asyncio.run(_times(engine, [[1, 2]], 3))  # the next one finds everything in order
+    assert (server.simulator.free_tokens, server.simulator.free_states) == (12_000 - 4, 18)
+
+
+def test_whatever_ends_the_simulation_ends_its_requests(monkeypatch: pytest.MonkeyPatch) -> None:
+    server = BatchingServer(UncachedServerSimulator(POOLS), 2)
+    engine = Engine(server, BatchTimes(PrefillLatency(1, 0, 0), 1), 100)
+    with monkeypatch.context() as patch:
+        patch.setattr(server, "step", lambda: 1 // 0)
+        with pytest.raises(ZeroDivisionError):
+            asyncio.run(_times(engine, [[1]], 5))
+    assert engine.flush()
+    assert len(asyncio.run(_times(engine, [[1]], 5))[0]) == 5
 
 
 # --- the interface

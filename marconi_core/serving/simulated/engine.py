@@ -4,6 +4,7 @@
 """
 
 import asyncio
+import logging
 import random
 import zlib
 from collections.abc import AsyncIterator, Sequence
@@ -13,6 +14,8 @@ from marconi_core.errors import PolicyError
 from marconi_core.models.latency import BatchTimes
 from marconi_core.sim.server.batching import BatchingServer, Request
 from marconi_core.sim.server.timing import TimedServer
+
+logger = logging.getLogger(__name__)
 
 OUTPUT_IDS = range(1_000, 100_000)
 
@@ -49,7 +52,7 @@ class Engine:
         """
         self._server, self._timed = server, TimedServer(server, times)
         self._context_length, self._speed = context_length, speed
-        self._tokens: dict[Request, asyncio.Queue[int | PolicyError]] = {}
+        self._tokens: dict[Request, asyncio.Queue[int | Exception]] = {}
         self._loop: asyncio.Task[None] | None = None
         self.prompt_tokens = self.cached_tokens = 0
 
@@ -85,14 +88,14 @@ class Engine:
         Raises:
             PolicyError: the request does not fit the pools, alone or beside others.
         """
-        request = self._server.submit(None, prompt, output)
+        request = self._server.submit("", prompt, output)
         tokens = self._tokens[request] = asyncio.Queue()
         if self._loop is None:
             self._loop = asyncio.create_task(self._run())
         try:
             while True:
                 seen = await tokens.get()
-                if isinstance(seen, PolicyError):
+                if isinstance(seen, Exception):
                     raise seen
                 assert request.running is not None
                 if seen == 1:
@@ -118,7 +121,11 @@ class Engine:
                 for request in served:
                     if request in self._tokens:  # else its client is gone
                         self._tokens[request].put_nowait(request.seen)
-        except PolicyError as error:
+        except Exception as error:
+            # not only what is expected: clients would wait for ever
+            logger.exception(
+                "the simulation ended early; requests are dropped, the cache is emptied"
+            )
             for tokens in self._tokens.values():
                 tokens.put_nowait(error)
             self._server.flush()

@@ -4,6 +4,10 @@ A batch computes prompts, or one token for each request that decodes. Which requ
 from when on one finds what another leaves in the cache, depends on the order of events alone; the
 steps of each request are the simulator's. First come, first served. How long batches take is a matter
 for `timing`.
+
+Two habits of SGLang are left out: when as many requests run as may, it decodes once more before a place
+that became free is filled; and of the KVs that running requests may still need it reserves a part
+that it estimates, here all.
 """
 
 from collections import deque
@@ -22,8 +26,8 @@ from marconi_core.sim.server.tuning import Following, OnlineTuner
 MOST_RESERVED = 4096
 """Output tokens of a request for which SGLang keeps KV slots free, at most."""
 
-UNLIMITED = 1 << 40
-"""Tokens of a batch when chunked prefill is off."""
+MOST_PREFILLED = 16_384
+"""Prompt tokens after which a batch is full when chunked prefill is off (`--max-prefill-tokens`)."""
 
 
 @dataclass(eq=False)
@@ -84,11 +88,23 @@ class Batch(NamedTuple):
     decoding: list[Request]
 
 
+class Step(NamedTuple):
+    """An iteration of the scheduler.
+
+    Attributes:
+        launched: a batch, if there was anything to launch.
+        seen: the batch whose results were seen, if there was one. With overlap
+            (`ServerSimulator.overlap`) the one before, else the same.
+        served: requests that got a token by it.
+    """
+
+    launched: Batch | None
+    seen: Batch | None
+    served: list[Request]
+
+
 class BatchingServer:
     """Serves several requests at a time.
-
-    Callers `launch` a batch and `take_in` its results. With overlap (`ServerSimulator.overlap`), the next
-    batch is launched before the results of the last are taken in.
 
     Attributes:
         simulator: the cache and its policy.
@@ -128,7 +144,8 @@ class BatchingServer:
         self.waiting: deque[Request] = deque()
         self._running: list[Request] = []
         self._cut: Request | None = None  # between two chunks of its prompt
-        self._last = Batch([], [])
+        self._last: Batch | None = None  # launched
+        self._unseen: Batch | None = None
 
     def serve(self, prompt: ArrayLike, output: ArrayLike) -> int:
         """Serve one request on an idle server; return its cached tokens.
@@ -136,16 +153,16 @@ class BatchingServer:
         Raises:
             PolicyError: the server would never start it.
         """
-        request = self.submit(None, prompt, output)
-        unseen = Batch([], [])
-        while (batch := self.launch()) or any(unseen):
-            launched = batch or Batch([], [])
-            due, unseen = (unseen, launched) if self.simulator.overlap else (launched, unseen)
-            self.take_in(due)
+        request = self.submit("", prompt, output)
+        while self.step() != NOTHING:
+            pass
         return _started(request).hit
 
     def submit(self, name: Any, prompt: ArrayLike, output: ArrayLike) -> Request:
         """Queue a request.
+
+        Args:
+            name: for the caller, and for errors.
 
         Raises:
             PolicyError: the server would never start it.
@@ -153,7 +170,7 @@ class BatchingServer:
         request = Request(name, np.asarray(prompt, np.int64), np.asarray(output, np.int64))
         if not (len(request.prompt) and len(request.output)):
             raise PolicyError("a request needs at least one prompt token and one output token")
-        self.simulator.check_fits(len(request.prompt) + len(request.output))
+        self.simulator.check_fits(name, len(request.prompt) + len(request.output))
         self.waiting.append(request)
         return request
 
@@ -164,24 +181,31 @@ class BatchingServer:
         elif not request.finished:
             request.output = request.output[: request.seen + 1]
 
-    def launch(self) -> Batch | None:
-        """Launch the next batch: prompts if any can start or go on, else decoding.
+    def step(self) -> Step:
+        """Launch the next batch, and see the results that are due.
 
         Raises:
             PolicyError: the KV pool is too small for the requests that run.
         """
+        launched = seen = self._launch()
+        if self.simulator.overlap:
+            seen, self._unseen = self._unseen, launched
+        return Step(launched, seen, [] if seen is None else self._take_in(seen))
+
+    def _launch(self) -> Batch | None:
+        """Launch prompts if any can start or go on, else a decoding step."""
         if self._cut is not None:
             self.simulator.cache_unfinished(_started(self._cut))
-        self._running += [chunk.request for chunk in self._last.chunks if chunk.last]
+        if self._last is not None:
+            self._running += [chunk.request for chunk in self._last.chunks if chunk.last]
         self._running = [request for request in self._running if not request.finished]
-        batch = Batch(self._prefill(), [])
-        if not batch.chunks:
-            batch = Batch([], self._decode())
-        self._last = batch
+        chunks = self._prefill()
+        batch = Batch(chunks, [] if chunks else self._decode())
         assert any(batch) or not self.waiting, "an idle server refuses a request that fits"
-        return batch if any(batch) else None
+        self._last = batch if any(batch) else None
+        return self._last
 
-    def take_in(self, batch: Batch) -> list[Request]:
+    def _take_in(self, batch: Batch) -> list[Request]:
         """See the results of a batch; return the requests that got a token by it."""
         requests = [chunk.request for chunk in batch.chunks if chunk.last] + batch.decoding
         requests = [request for request in requests if not request.finished]
@@ -251,14 +275,15 @@ class _Budget:
     """What prompts of a batch may still take.
 
     Attributes:
-        chunk: tokens of the batch.
+        chunk: prompt tokens of the batch.
         reserved: KV slots spoken for, outputs to come included.
         taken: KV slots that the batch takes.
     """
 
     def __init__(self, simulator: ServerSimulator, running: list[Request]) -> None:
         self._simulator = simulator
-        self.chunk = UNLIMITED if simulator.chunk is None else simulator.chunk
+        self._chunked = simulator.chunk is not None
+        self.chunk = MOST_PREFILLED if simulator.chunk is None else simulator.chunk
         self.reserved = sum(request.reserved for request in running)
         self.taken = 0
 
@@ -271,7 +296,8 @@ class _Budget:
     def go_on(self, request: Request) -> Chunk:
         """Take the next chunk of a prompt that was cut; it cannot wait."""
         running = _started(request)
-        cut = min(self.chunk, self._simulator.cut(running) - running.computed)
+        cut = self._simulator.cut(running) - running.computed
+        cut = min(cut, self.chunk) if self._chunked else cut
         room = self._simulator.room - self.reserved
         length = min(cut, room) if room > 0 else cut
         return self.take(Chunk(request, running.computed, running.computed + length))
@@ -284,7 +310,11 @@ class _Budget:
         needed = length - start + request.reserved + 1
         if needed >= self._simulator.room_beside(running) - self.reserved:
             return None
-        end = min(self._simulator.cut(running), start + self.chunk)
+        end = self._simulator.cut(running)
+        if self._chunked:
+            end = min(end, start + self.chunk)
+        elif self.taken and length - start >= self.chunk:
+            return None
         if end <= start or (end < length and another_is_cut):
             return None  # at most one prompt can be between two chunks
         return end
@@ -302,6 +332,10 @@ class _Budget:
         self.taken += length + 1
         self.chunk -= length
         return chunk
+
+
+NOTHING = Step(None, None, [])
+"""Nothing was to do."""
 
 
 def _started(request: Request) -> Running:

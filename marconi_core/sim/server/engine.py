@@ -1,8 +1,7 @@
-"""SGLang 0.5.16's way of serving one request at a time from two pools, step by step.
+"""SGLang 0.5.16's way of serving a request from two pools, step by step.
 
-Settings it stands for: `no_buffer` without overlap, page size 1, one running request, first come
-first served; `overlap` has `extra_buffer`. Each step below takes, frees and evicts in the order in
-which the server does.
+Settings it stands for: `no_buffer` without overlap, page size 1; `overlap` has `extra_buffer`. Each step
+below takes, frees and evicts in the order in which the server does.
 """
 
 import copy
@@ -86,12 +85,12 @@ class Running:
 
 
 class ServerSimulator:
-    """Serves requests one after the other.
+    """Serves requests: here one after the other, in a `BatchingServer` several at a time.
 
     Attributes:
         sizes, policy, chunk: as given.
         free_tokens, free_states: what is left in the pools.
-        served: requests served so far.
+        served: requests started so far.
         first_eviction: requests seen at the first eviction, that one included; 0 for never.
         reserved_tokens: KV tokens that the scheduler leaves out when it looks if a request fits.
         states_per_request: slots in the pool for each request that may run at a time; a server with
@@ -185,7 +184,7 @@ class ServerSimulator:
         prompt, output = np.asarray(prompt, np.int64), np.asarray(output, np.int64)
         if not (prompt.ndim == output.ndim == 1 and len(prompt) and len(output)):
             raise PolicyError("a request needs at least one prompt token and one output token")
-        self.check_fits(len(prompt) + len(output))
+        self.check_fits(self.served + 1, len(prompt) + len(output))
         self.served += 1
         request = self.look_up(prompt)
         self.start(request)
@@ -193,13 +192,13 @@ class ServerSimulator:
         self._generate(request, output)
         return Served(request.hit, request.branch)
 
-    def check_fits(self, length: int) -> None:
+    def check_fits(self, name: object, length: int) -> None:
         """Raise PolicyError for a request of so many tokens that the server would never start."""
         most = self.sizes.kv_tokens - self.reserved_tokens
         if length > most:
             raise PolicyError(
-                f"request {self.served + 1} has {length} tokens; a pool of "
-                f"{self.sizes.kv_tokens} KV tokens holds at most {most}"
+                f"request {name} has {length} tokens; a pool of {self.sizes.kv_tokens} KV tokens "
+                f"holds at most {most}"
             )
 
     def tree(self) -> dict[tuple[int, ...], bool]:

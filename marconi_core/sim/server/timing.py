@@ -21,27 +21,24 @@ class TimedServer:
         self.server, self.now = server, 0.0
         self._times = times
         self._ends = 0.0  # of the last batch
-        self._unseen: tuple[Batch, float] | None = None
 
     def step(self) -> list[Request] | None:
-        """Launch a batch, wait for the results that are due, and take them in.
+        """Launch a batch, wait for the results that are due, and see them.
 
         Returns:
             The requests that got a token, at `now`; None if there is nothing to do.
+
+        Raises:
+            PolicyError: the KV pool is too small for the requests that run.
         """
-        batch = self.server.launch()
-        launched = None
-        if batch is not None:
-            self._ends = max(self._ends, self.now) + self._seconds(batch)
-            launched = batch, self._ends
-        due = launched
-        if self.server.simulator.overlap:
-            due, self._unseen = self._unseen, launched
-        if due is None:
-            return None if launched is None else []
-        batch, ends = due
-        self.now = max(self.now, ends)
-        return self.server.take_in(batch)
+        step = self.server.step()
+        due = self._ends
+        if step.launched is not None:
+            self._ends = max(self._ends, self.now) + self._seconds(step.launched)
+        if step.seen is None:
+            return None if step.launched is None else []
+        self.now = max(self.now, self._ends if step.seen is step.launched else due)
+        return step.served
 
     def _seconds(self, batch: Batch) -> float:
         if not batch.chunks:
