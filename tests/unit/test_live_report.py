@@ -317,14 +317,17 @@ def test_a_replay_that_cannot_be_predicted_does_not_hide_the_others(
     record(folder / "a", "chats-1", [9.0] * 3, **known, pools={"states": 12, "kv_tokens": 21})
     record(folder / "b", "chats-1", [9.0] * 3, **known, pools=pools, spec={"model": "some/one"})
     record(folder / "c", "chats-1", [9.0] * 3, **known, pools=pools, options={"concurrency": 1})
+    old = {"sglang": "0.5.6.post2"}
+    record(folder / "d", "chats-1", [9.0] * 3, **known, pools=pools, spec=old)
     assert main([str(folder), "--traces", str(tmp_path / "chats.npz")]) == 0
     [prediction] = read_predictions([folder]).to_dict("records")
     assert prediction["load"].startswith("1 in flight")
     lines = [record.getMessage() for record in caplog.records if record.levelname == "WARNING"]
-    assert len(lines) == 2 and not any("\n" in line for line in lines)
+    assert len(lines) == 3 and not any("\n" in line for line in lines)
     assert f"{folder / 'a/chats-1.csv'}: not predicted: " in lines[0] and "KV tokens" in lines[0]
     assert "b/chats-1.csv: not predicted: unknown model" in lines[1]
-    assert list(table(folder)["predicted_token_hit_rate"].notna()) == [True, False, False]
+    assert lines[2].endswith("only SGLang 0.5.16 is simulated batch by batch, not 0.5.6.post2")
+    assert table(folder)["predicted_token_hit_rate"].count() == 1
     (folder / "c/chats-1.csv").unlink()
     assert main([str(folder), "--traces", str(tmp_path / "chats.npz")]) == 0
     assert table(folder)["predicted_token_hit_rate"].isna().all()
