@@ -55,7 +55,7 @@ class Recording(NamedTuple):
 
     @property
     def date(self) -> str:
-        """The day of the measurement."""
+        """The day of the measurement; empty for a replay in virtual time, which has none."""
         return str(self.description.get("date", ""))[:10]
 
     @property
