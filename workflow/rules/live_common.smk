@@ -1,6 +1,7 @@
 # Helpers only: which live servers there are, and where their measurements come from.
 import shlex
 
+from marconi_core.replay.forecast import CODE as FORECAST_CODE
 from marconi_core.rules.live import (
     ORIGINS,
     origin,
@@ -14,14 +15,6 @@ ORIGIN = origin(LIVE)
 SERVING = f"{sys.executable} -m marconi_core.serving"
 QUICK_TTFT = "--rounds 1 --lengths 1024 2048 4096"
 PARITY_KV_TOKENS = 400_000
-# The parts of the package whose code determines a replay in virtual time.
-FORECAST_CODE = (
-    *SERVER_CODE,
-    "replay",
-    "serving/recordings",
-    "serving/simulated",
-    "serving/spec",
-)
 # On a cluster all other figures are one job, which need not wait hours for servers.
 LIVE_FIGURES = "live" if ORIGIN == "sglang" else "figures"
 # What a server takes beside its GPU: tokenizer, scheduler and client, and the weights while they are loaded.
