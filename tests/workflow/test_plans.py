@@ -5,7 +5,12 @@ from pathlib import Path
 
 import pytest
 import yaml
+from snakemake.api import SnakemakeApi
 from snakemake.exceptions import WorkflowError
+from snakemake.settings.types import ConfigSettings, OutputSettings, Quietness, ResourceSettings
+
+from marconi_core.assets import resource
+from marconi_core.serving.recordings import recorded_files
 
 from .conftest import Run
 
@@ -113,6 +118,24 @@ def test_without_a_gpu_live_results_come_from_the_repository(run: Run) -> None:
         "live_ttft": 1,
         "smoke_live": 1,
     }
+
+
+@pytest.mark.parametrize("rule", ["live_replays", "predict", "forecast_replays"])
+def test_recorded_files_that_decide_a_result_are_inputs(rule: str, checkout: Path) -> None:
+    with SnakemakeApi(OutputSettings(dryrun=True, quiet={Quietness.ALL})) as api:
+        workflow = api.workflow(
+            resource_settings=ResourceSettings(cores=1),
+            config_settings=ConfigSettings(config={"live": {"server": "recorded"}}),
+            snakefile=checkout / "Snakefile",
+            workdir=checkout,
+        )
+        workflow.dag()  # parses
+        inputs = [file for file in workflow._workflow.get_rule(rule).input if isinstance(file, str)]
+    if rule == "live_replays":
+        used = list(resource("recorded").glob("*-replay/predicted.csv"))
+    else:
+        used = recorded_files("ttft")
+    assert used and {str(path) for path in used} <= set(inputs)
 
 
 def test_with_a_gpu_everything_live_is_measured_once_per_server(run: Run) -> None:

@@ -7,6 +7,7 @@ from marconi_core.rules.live import (
     origin,
     recorded_checklists,
     recorded_inputs,
+    recorded_predictions,
     replay_folders,
 )
 
@@ -15,6 +16,8 @@ ORIGIN = origin(LIVE)
 SERVING = f"{sys.executable} -m marconi_core.serving"
 QUICK_TTFT = "--rounds 1 --lengths 1024 2048 4096"
 PARITY_KV_TOKENS = 400_000
+# How long the batches of a simulated server take.
+BATCH_TIMES = recorded_inputs("ttft")
 # On a cluster all other figures are one job, which need not wait hours for servers.
 LIVE_FIGURES = "live" if ORIGIN == "sglang" else "figures"
 # What a server takes beside its GPU: tokenizer, scheduler and client, and the weights while they are loaded.
