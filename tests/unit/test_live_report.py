@@ -424,6 +424,34 @@ def test_missing_times_are_one_error(measured_ttft: Path) -> None:
         latest_ttft("no_cache")
 
 
+def test_times_without_decoding_are_one_error(measured_ttft: Path) -> None:
+    path = latest_ttft("no_cache").path
+    lines = [line for line in path.read_text().splitlines() if ",decode," not in line]
+    path.write_text("\n".join(lines), encoding="utf-8")
+    described = json.loads(path.with_suffix(".json").read_text())
+    described |= {"requests": len(lines) - 1, "requests_planned": len(lines) - 1}
+    path.with_suffix(".json").write_text(json.dumps(described), encoding="utf-8")
+    assert latest_ttft("no_cache").path == path
+    with pytest.raises(DataError, match=r"no_cache\.csv: has no times of decoding.*; record them"):
+        batch_times("no_cache")
+
+
+@pytest.mark.parametrize(
+    ("rate", "p95", "labels"),
+    [
+        (0.5, 9.0, ["predicted", "predicted P95"]),
+        (0.5, np.nan, ["predicted"]),  # of a simulated server that was faster
+        (np.nan, np.nan, []),
+    ],
+)
+def test_the_legend_has_what_was_predicted(
+    folder: Path, rate: float, p95: float, labels: list[str]
+) -> None:
+    replays = table(folder).assign(predicted_token_hit_rate=rate, predicted_ttft_p95_ms=p95)
+    legends = live_plot.draw(replays).legends
+    assert [text.get_text() for legend in legends for text in legend.get_texts()] == labels
+
+
 def test_replays_are_drawn_with_every_variant_named(folder: Path, tmp_path: Path) -> None:
     replays = table(folder)
     for name in ("a.svg", "b.svg"):

@@ -47,6 +47,13 @@ def test_available_and_missing_datasets_take_part_and_are_left_out(
     planned = run(config="smoke")
     assert planned["simulate"] == 2
     assert planned["fig9_panel"] == 1
+    assert planned["replay"] == 0
+    for target in ("live", "forecast", "text_replay"):
+        with pytest.raises(WorkflowError) as caught:
+            run(target, config="smoke")
+        said = str(caught.value)
+        assert "live.traces: none of these traces can be had" in said
+        assert "(tiny_chats: no network); name a trace of another data set" in said
 
 
 @pytest.mark.parametrize(

@@ -29,13 +29,34 @@ wildcard_constraints:
     states=r"\d+",
 
 
+def replayed_traces(wildcards):
+    """Names of the traces to replay, of the data sets that take part."""
+    present = used(wildcards)
+    return [name for name in LIVE.traces if STUDY.trace(name).dataset in present]
+
+
 def live_traces(pattern):
-    """Input function: a file of every trace to replay, of the data sets that take part."""
-    return lambda wildcards: [
-        pattern.format(trace=name)
-        for name in LIVE.traces
-        if STUDY.trace(name).dataset in used(wildcards)
-    ]
+    """Input function: a file of every trace to replay."""
+
+    def files(wildcards):
+        names = replayed_traces(wildcards)
+        if not names:
+            missing = left_out(wildcards).items()
+            reasons = "; ".join(f"{name}: {why}" for name, why in missing)
+            raise WorkflowError(
+                "live.traces: none of these traces can be had, so that there is nothing to replay "
+                f"({reasons}); name a trace of another data set"
+            )
+        return [pattern.format(trace=name) for name in names]
+
+    return files
+
+
+def live_results(wildcards):
+    """What is live and takes neither hours on a GPU, which have to be asked for, nor missing traces."""
+    if ORIGIN == "sglang" or ORIGIN == "simulated" and not replayed_traces(wildcards):
+        return []
+    return list(rules.live.input)
 
 
 def server_words(wildcards):
