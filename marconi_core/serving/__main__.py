@@ -367,10 +367,13 @@ def _bench(options: argparse.Namespace) -> None:
 
 def _outputs(options: argparse.Namespace) -> int:
     from marconi_core.files import write_json
+    from marconi_core.serving.errors import ServingError
     from marconi_core.serving.outputs import Plan, compare, table, wrong
     from marconi_core.serving.provenance import provenance
     from marconi_core.serving.ttft import record
 
+    if _spec(options).server == "simulated":
+        raise ServingError("outputs: a simulated server computes none; leave out server=simulated")
     given = {"families": options.families, "in_flight": options.in_flight}
     plan = Plan(**{key: value for key, value in given.items() if value is not None})
     runtime, starting = _running(options)
