@@ -68,5 +68,4 @@ rule all:
         figures_of_experiments,
         rules.describe.input,
         rules.claims.output,
-        # hours on a GPU have to be asked for: snakemake live
-        rules.live.input if STUDY.live and ORIGIN != "sglang" else [],
+        live_results if STUDY.live else [],

@@ -3,6 +3,7 @@
 import contextlib
 import errno
 import hashlib
+import json
 import os
 import tempfile
 from collections.abc import Collection, Iterator
@@ -55,6 +56,11 @@ def write_text(path: str | os.PathLike[str], text: str) -> None:
     """Write a text file, whole or not at all."""
     with atomic_path(path) as partial:
         partial.write_text(text, encoding="utf-8")
+
+
+def write_json(path: str | os.PathLike[str], content: object) -> None:
+    """Write JSON that diffs well, whole or not at all."""
+    write_text(path, json.dumps(content, indent=1, default=str) + "\n")
 
 
 def sha256_file(path: str | os.PathLike[str]) -> str:

@@ -114,7 +114,11 @@ class LiveConfig(Section):
 
     @property
     def pools(self) -> Iterator[Pools]:
-        """Every server of the study; without cache, states change nothing."""
+        """Every server of the study.
+
+        One without a cache comes once, with the first number of states: there, they only limit how
+        many requests run at a time.
+        """
         for variant in self.variants:
             for states in self.states[: 1 if variant == "no_cache" else None]:
                 yield Pools(variant, states)

@@ -28,6 +28,7 @@ NAMES = {
     "seglen": "SegLen",
     "marconi": "Marconi",
 }
+PREDICTED = ("predicted_token_hit_rate", "predicted_ttft_p95_ms")  # left panel, right panel
 ROW_INCHES = 0.22
 TITLE_CHARACTERS = 95  # of a line across both panels
 
@@ -51,10 +52,15 @@ def draw(replays: pd.DataFrame) -> Figure:
             _times(right, group)
         panels[-1][0].set_xlabel("token hit rate (%)")
         panels[-1][1].set_xlabel("time to first token (ms)\nP5 to P99, P50 (bar), P95 (dot)")
-        if replays["predicted_token_hit_rate"].notna().any():
+        marks = [
+            (handle, label)
+            for axes, column in zip(panels[0], PREDICTED, strict=True)
+            if replays[column].notna().any()
+            for handle, label in zip(*axes.get_legend_handles_labels(), strict=True)
+        ]
+        if marks:
             # outside: within the panel its mark would look like one more prediction
-            marks = [axes.get_legend_handles_labels() for axes in panels[0]]
-            handles, labels = ([one for pair in marks for one in pair[i]] for i in (0, 1))
+            handles, labels = zip(*marks, strict=True)
             figure.legend(handles, labels, loc="outside upper right", ncols=2)
     return figure
 

@@ -12,18 +12,17 @@ from collections.abc import Callable, Mapping
 from pathlib import Path
 from typing import Any
 
+from marconi_core.files import write_json
 from marconi_core.replay.options import ReplayOptions
 from marconi_core.replay.rows import ReplayRow, write_rows
-from marconi_core.replay.run import replay
 from marconi_core.replay.summary import summarize
-from marconi_core.replay.virtual import replay_virtually
-from marconi_core.serving.client import Client
 from marconi_core.serving.errors import ReplayError
-from marconi_core.serving.provenance import write_json
-from marconi_core.sim.server.timing import TimedServer
 from marconi_core.traces.trace import Trace
 
 logger = logging.getLogger(__name__)
+
+REAL, VIRTUAL = "real", "virtual"
+"""Clocks of a replay: that of a server, live or simulated; that of `virtual`."""
 
 
 def outputs(folder: Path, name: str, repeats: int | None = None) -> list[Path]:
@@ -37,22 +36,28 @@ def partial_path(output: Path) -> Path:
     return output.with_suffix(".partial.jsonl")
 
 
+def planned(trace: Trace, options: ReplayOptions) -> int:
+    """Return how many requests are replayed."""
+    return min(options.requests or len(trace), len(trace))
+
+
 def replayed(trace: Trace, options: ReplayOptions) -> dict[str, Any]:
     """Return what is replayed and how, as JSON; only the requests that are replayed matter."""
-    planned = min(options.requests or len(trace), len(trace))
+    count = planned(trace, options)
     return {
-        "trace": trace.head(planned).digest(),
+        "trace": trace.head(count).digest(),
         "options": options.model_dump(),
-        "requests_planned": planned,
+        "requests_planned": count,
     }
 
 
-def is_complete(output: Path, wanted: Mapping[str, Any]) -> bool:
+def is_complete(output: Path, wanted: Mapping[str, Any], code: str | None = None) -> bool:
     """Return whether a replay was recorded to its end.
 
     Args:
         output: its CSV file.
         wanted: what its JSON file must say, such as `replayed` and the server's `spec`.
+        code: digest of the code that must have made it; None for whichever.
 
     Raises:
         ReplayError: it was, but of something else.
@@ -60,7 +65,7 @@ def is_complete(output: Path, wanted: Mapping[str, Any]) -> bool:
     description = output.with_suffix(".json")
     if not (output.is_file() and description.is_file()):
         return False
-    found = json.loads(description.read_text(encoding="utf-8"))
+    found = {"clock": REAL, **json.loads(description.read_text(encoding="utf-8"))}
     if found.get("requests") != found.get("requests_planned"):
         return False
     wanted = json.loads(json.dumps(wanted))  # tuples become lists
@@ -70,23 +75,23 @@ def is_complete(output: Path, wanted: Mapping[str, Any]) -> bool:
             f"{output}: holds a replay with another {', '.join(different)}; name another file, or "
             "delete this one"
         )
-    return True
+    return code is None or code == found.get("code")
 
 
 def record_replay(
     trace: Trace,
-    server: Client | TimedServer,
     options: ReplayOptions,
     output: Path,
     description: Mapping[str, Any],
+    replaying: Callable[[Callable[[ReplayRow], None]], list[ReplayRow]],
     after: Callable[[], Mapping[str, Any]] = dict,
 ) -> list[ReplayRow]:
     """Replay a trace and write it down.
 
     Args:
-        server: one that listens, or a simulated one in virtual time.
         output: a CSV file (see `ReplayRow`); a JSON file goes beside.
         description: where the measurement comes from, for the JSON file.
+        replaying: replays it and returns the rows; called with what each row must be given to.
         after: called after the last row; more of the same.
 
     Returns:
@@ -95,7 +100,7 @@ def record_replay(
     Raises:
         ServingError, PolicyError: a request failed. What came before is kept, see above.
     """
-    document = {**description, **replayed(trace, options), "requests": 0}
+    document = {"clock": REAL, **description, **replayed(trace, options), "requests": 0}
     beside, journal = output.with_suffix(".json"), partial_path(output)
     output.parent.mkdir(parents=True, exist_ok=True)
     output.unlink(missing_ok=True)
@@ -110,10 +115,7 @@ def record_replay(
             file.flush()
 
         try:
-            if isinstance(server, TimedServer):
-                rows = replay_virtually(trace, server, options, keep)
-            else:
-                rows = replay(trace, server, options, keep)
+            rows = replaying(keep)
         except BaseException as error:
             reason = str(error) or type(error).__name__
             write_json(beside, {**document, "requests": finished, "ended_by": reason})

@@ -9,6 +9,7 @@ what a GPU does not do equally fast each time.
 """
 
 import argparse
+import logging
 import sys
 from collections.abc import Iterable, Iterator, Mapping, Sequence
 from pathlib import Path
@@ -16,7 +17,7 @@ from typing import NamedTuple
 
 import pandas as pd
 
-from marconi_core.errors import DataError, MarconiError
+from marconi_core.errors import DataError, MarconiError, ModelError, PolicyError
 from marconi_core.files import atomic_path
 from marconi_core.replay.options import ReplayOptions
 from marconi_core.replay.summary import summarize
@@ -26,6 +27,8 @@ from marconi_core.serving.simulated.flags import server_of
 from marconi_core.serving.spec import ServerSpec
 from marconi_core.sim.server import PoolSizes
 from marconi_core.traces.trace import Trace
+
+logger = logging.getLogger(__name__)
 
 PREDICTED = "predicted.csv"
 KEYS = ["load", "trace", "variant", "states", "kv_tokens", "requests"]
@@ -52,6 +55,9 @@ class Prediction(NamedTuple):
 def predict(replays: Iterable[Recording], traces: Mapping[str, Trace]) -> Iterator[Prediction]:
     """Yield a prediction for each kind of server, trace and load among the replays.
 
+    Those that the simulator cannot make are left out, and named on the log: what was measured is
+    worth showing without them.
+
     Args:
         traces: by name; replays of others are left out.
 
@@ -70,9 +76,13 @@ def predict(replays: Iterable[Recording], traces: Mapping[str, Trace]) -> Iterat
         if trace.head(requests).digest() != replay.description["trace"]:
             raise DataError(f"{replay.path}: another trace was replayed than {replay.trace}.npz")
         spec = ServerSpec.of(replay.description["spec"])
-        server = server_of(spec, pools, replay.running_requests, replay.plugin_settings)
         options = ReplayOptions.of({**replay.description["options"], "requests": requests})
-        found = summarize(replay_virtually(trace, server, options))
+        try:
+            server = server_of(spec, pools, replay.running_requests, replay.plugin_settings)
+            found = summarize(replay_virtually(trace, server, options))
+        except (ModelError, PolicyError) as error:
+            logger.warning("%s: not predicted: %s", replay.path, error)
+            continue
         times = found.ttft_p50_ms, found.ttft_p95_ms
         if spec.server == "simulated":  # it may have been faster than what it simulates
             times = float("nan"), float("nan")
@@ -99,6 +109,7 @@ def main(arguments: Sequence[str] | None = None) -> int:
     parser.add_argument("folder", type=Path, metavar="FOLDER", help="of replays, also below it")
     parser.add_argument("--traces", type=Path, nargs="+", required=True, help="compiled (.npz)")
     options = parser.parse_args(arguments)
+    logging.basicConfig(level=logging.INFO, format="%(asctime)s %(message)s", datefmt="%H:%M:%S")
     try:
         files = (path for path in sorted(options.folder.rglob("*.csv")) if path.name != PREDICTED)
         traces = {path.stem: Trace.load(path) for path in options.traces}

@@ -45,6 +45,11 @@ def replay_folders() -> list[str]:
     return sorted(str(path) for path in resource("recorded").glob("*-replay"))
 
 
+def recorded_predictions() -> list[str]:
+    """Return the predictions of recorded replays."""
+    return sorted(str(path) for path in resource("recorded").glob(f"*-replay/**/{PREDICTED}"))
+
+
 def csv_files(paths: Iterable[str]) -> list[Path]:
     """Return the files with raw rows among a rule's inputs, and in those of them that are folders."""
     found: list[Path] = []

@@ -10,6 +10,7 @@ import logging
 import sys
 import time
 from collections.abc import Mapping, Sequence
+from functools import partial
 from pathlib import Path
 from typing import NoReturn
 
@@ -245,7 +246,8 @@ def _smoke(options: argparse.Namespace) -> int:
 
 
 def _checklist(server, runtime, output: Path) -> int:  # type: ignore[no-untyped-def]
-    from marconi_core.serving.provenance import provenance, write_json
+    from marconi_core.files import write_json
+    from marconi_core.serving.provenance import provenance
     from marconi_core.serving.smoke import render, smoke_test
 
     checks = smoke_test(server)
@@ -257,8 +259,9 @@ def _checklist(server, runtime, output: Path) -> int:  # type: ignore[no-untyped
 
 def _parity(options: argparse.Namespace) -> int:
     """One request at a time, which is what the simulator predicts exactly."""
+    from marconi_core.files import write_json
     from marconi_core.serving.parity import compare, predicted_server, server_fields
-    from marconi_core.serving.provenance import provenance, write_json
+    from marconi_core.serving.provenance import provenance
     from marconi_core.serving.ttft import record
     from marconi_core.sim.server import PoolSizes
     from marconi_core.traces.trace import Trace
@@ -283,18 +286,20 @@ def _parity(options: argparse.Namespace) -> int:
 
 def _replay(options: argparse.Namespace) -> None:
     from marconi_core.replay.options import ReplayOptions
-    from marconi_core.replay.recording import is_complete, outputs, replayed
+    from marconi_core.replay.recording import REAL, VIRTUAL, is_complete, outputs, replayed
     from marconi_core.traces.trace import Trace
 
     given = {name: getattr(options, name) for name in ReplayOptions.model_fields}
     how = ReplayOptions.of({name: value for name, value in given.items() if value is not None})
     spec = _spec(options, how.server_fields)
     traces = {path: Trace.load(path) for path in options.trace}
+    server = {"spec": spec.model_dump(), "clock": VIRTUAL if options.virtual else REAL}
+    code = _forecast_code() if options.virtual else None  # measurements outlive edits
     pending = [
         (trace, output)
         for path, trace in traces.items()
         for output in outputs(options.output, path.stem, options.repeats)
-        if not is_complete(output, {"spec": spec.model_dump(), **replayed(trace, how)})
+        if not is_complete(output, {**server, **replayed(trace, how)}, code)
     ]
     if not pending:
         print("replayed already")
@@ -304,25 +309,27 @@ def _replay(options: argparse.Namespace) -> None:
         _replay_live(options, spec, how, pending)
 
 
-def _replay_virtually(spec, how, pending) -> None:  # type: ignore[no-untyped-def]
-    from marconi_core.replay.recording import record_replay
-    from marconi_core.replay.summary import render, summarize
-    from marconi_core.serving.errors import ServingError
-    from marconi_core.serving.provenance import simulated_provenance
-    from marconi_core.serving.simulated.flags import server_of
+def _forecast_code() -> str:
+    from marconi_core.provenance import code_digest
+    from marconi_core.replay.forecast import CODE
 
-    if spec.server != "simulated":
-        raise ServingError("--virtual is for simulated servers: add --set server=simulated")
+    return code_digest(*CODE)
+
+
+def _replay_virtually(spec, how, pending) -> None:  # type: ignore[no-untyped-def]
+    from marconi_core.replay.forecast import check, forecast
+    from marconi_core.replay.summary import render, summarize
+
+    for trace, _ in pending:  # all of them, before the first takes minutes
+        check(trace, spec, how)
     for trace, output in pending:
-        server = server_of(spec)
-        described = simulated_provenance(spec, server.server)
-        rows = record_replay(trace, server, how, output, described)
-        print(f"{output}: {described['label']}\n{render(summarize(rows))}", flush=True)
+        rows = forecast(trace, spec, how, output)
+        print(f"{output}: {spec.label}, in virtual time\n{render(summarize(rows))}", flush=True)
 
 
 def _replay_live(options, spec, how, pending) -> None:  # type: ignore[no-untyped-def]
     from marconi_core.replay.recording import record_replay
-    from marconi_core.replay.run import warm_up
+    from marconi_core.replay.run import replay, warm_up
     from marconi_core.replay.summary import render, summarize
     from marconi_core.serving.provenance import provenance
 
@@ -335,15 +342,17 @@ def _replay_live(options, spec, how, pending) -> None:  # type: ignore[no-untype
                 warm_up(trace, server.client, how)
                 warm = trace
             rows = record_replay(
-                trace, server.client, how, output, described,
+                trace, how, output, described,
+                partial(replay, trace, server.client, how),
                 after=lambda: {"marconi": server.client.info().settings.get("marconi")},
             )  # fmt: skip
             print(f"{output}: {spec.label}\n{render(summarize(rows))}", flush=True)
 
 
 def _bench(options: argparse.Namespace) -> None:
+    from marconi_core.files import write_json
     from marconi_core.serving.bench import Load, bench_serving
-    from marconi_core.serving.provenance import provenance, write_json
+    from marconi_core.serving.provenance import provenance
 
     given = {"groups": options.groups, "prompts": options.prompts}
     load = Load(**{key: value for key, value in given.items() if value is not None})
@@ -357,10 +366,14 @@ def _bench(options: argparse.Namespace) -> None:
 
 
 def _outputs(options: argparse.Namespace) -> int:
+    from marconi_core.files import write_json
+    from marconi_core.serving.errors import ServingError
     from marconi_core.serving.outputs import Plan, compare, table, wrong
-    from marconi_core.serving.provenance import provenance, write_json
+    from marconi_core.serving.provenance import provenance
     from marconi_core.serving.ttft import record
 
+    if _spec(options).server == "simulated":
+        raise ServingError("outputs: a simulated server computes none; leave out server=simulated")
     given = {"families": options.families, "in_flight": options.in_flight}
     plan = Plan(**{key: value for key, value in given.items() if value is not None})
     runtime, starting = _running(options)
@@ -377,7 +390,8 @@ def _outputs(options: argparse.Namespace) -> int:
 
 
 def _ttft(options: argparse.Namespace) -> int:
-    from marconi_core.serving.provenance import provenance, write_json
+    from marconi_core.files import write_json
+    from marconi_core.serving.provenance import provenance
     from marconi_core.serving.spec import VARIANTS
     from marconi_core.serving.ttft import Plan, measure, record, summarize, table
 

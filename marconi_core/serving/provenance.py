@@ -6,14 +6,12 @@ import subprocess
 from pathlib import Path
 from typing import Any
 
-from marconi_core.files import atomic_path
-from marconi_core.provenance import code_digest, folder_digest, versions
+from marconi_core.provenance import code_digest, folder_digest
 from marconi_core.serving import nvidia
 from marconi_core.serving.errors import ServingError
 from marconi_core.serving.memory import pool_memory
 from marconi_core.serving.server import Server
 from marconi_core.serving.spec import Runtime, ServerSpec
-from marconi_core.sim.server.batching import BatchingServer
 
 PACKAGES = (
     "sglang", "sglang-kernel", "flashinfer-python", "torch", "triton", "transformers", "tokenizers",
@@ -93,7 +91,7 @@ def provenance(server: Server, runtime: Runtime) -> dict[str, Any]:
     return {
         "label": server.spec.label,
         "weights": _weights(server.spec),
-        "date": _now(),
+        "date": datetime.datetime.now(datetime.UTC).isoformat(timespec="seconds"),
         "devices": devices(),
         "versions": packages,
         "code": code_digest(*CODE),
@@ -115,37 +113,7 @@ def provenance(server: Server, runtime: Runtime) -> dict[str, Any]:
     }
 
 
-def simulated_provenance(spec: ServerSpec, server: BatchingServer) -> dict[str, Any]:
-    """Return the same for a replay in virtual time, where no server is started."""
-    sizes = server.simulator.sizes
-    return {
-        "label": f"{spec.label}, in virtual time",
-        "weights": _weights(spec),
-        "date": _now(),
-        "devices": [],
-        "versions": versions(),
-        "code": code_digest(*CODE),
-        "plugin": None,
-        "spec": spec.model_dump(),
-        "pools": {
-            "states": sizes.states,
-            "kv_tokens": sizes.kv_tokens,
-            "running_requests": server.most_running,
-        },
-    }
-
-
-def _now() -> str:
-    return datetime.datetime.now(datetime.UTC).isoformat(timespec="seconds")
-
-
 def _weights(spec: ServerSpec) -> str:
     if spec.server == "simulated":
         return "none"
     return "random" if spec.random_weights else "real"
-
-
-def write_json(path: Path, content: object) -> None:
-    """Write JSON that diffs well."""
-    with atomic_path(path) as partial:
-        partial.write_text(json.dumps(content, indent=1, default=str) + "\n", encoding="utf-8")

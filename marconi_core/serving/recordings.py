@@ -55,7 +55,7 @@ class Recording(NamedTuple):
 
     @property
     def date(self) -> str:
-        """The day of the measurement."""
+        """The day of the measurement; empty for a replay in virtual time, which has none."""
         return str(self.description.get("date", ""))[:10]
 
     @property
@@ -165,11 +165,16 @@ def batch_times(variant: str) -> BatchTimes:
     """Return how long batches take, by the latest recorded times to first token of a variant.
 
     Raises:
-        DataError: there are none.
+        DataError: there are none, or none of decoding.
     """
     recording = latest_ttft(variant)
     rows = recording.rows()
     decoding = rows[(rows["purpose"] == "decode") & (rows["round"] >= 0)]
+    if decoding.empty:
+        raise DataError(
+            f"{recording.path}: has no times of decoding, only to first token; record them with "
+            f"`python -m marconi_core.serving ttft --variant {variant}`"
+        )
     per_token = (decoding["total_ms"] - decoding["ttft_ms"]) / (decoding["output_tokens"] - 1)
     return BatchTimes(prefill_fit(prefill_medians(recording)), float(per_token.median()))
 

@@ -1,6 +1,8 @@
 """Tables, figures and verdicts from recorded and simulated measurements."""
 
 import json
+import subprocess
+import sys
 from itertools import islice
 from pathlib import Path
 from typing import Any
@@ -291,9 +293,9 @@ def test_predicted_servers_have_the_settings_that_servers_told(
     said: dict[str, int] | None, gain: int
 ) -> None:
     spec = ServerSpec.of({"variant": "marconi", "model": "nemotron_h_8b"})
-    server = server_of(spec, PoolSizes(9000, 40), 5, said)
+    server = server_of(spec, PoolSizes(9000, 40), 5, said).server
     assert server.simulator.policy.branch_gain == gain and server.simulator.policy.probation
-    assert not server_of(spec, PoolSizes(9000, 40), 1, said).simulator.policy.probation
+    assert not server_of(spec, PoolSizes(9000, 40), 1, said).server.simulator.policy.probation
 
 
 def test_the_latest_of_several_predictions_counts(tmp_path: Path) -> None:
@@ -303,6 +305,41 @@ def test_the_latest_of_several_predictions_counts(tmp_path: Path) -> None:
         rows = [",".join(Prediction._fields), line.format(rate)]
         (tmp_path / date / PREDICTED).write_text("\n".join(rows), encoding="utf-8")
     assert list(read_predictions([tmp_path])["token_hit_rate"]) == [0.75]
+
+
+def test_a_replay_that_cannot_be_predicted_does_not_hide_the_others(
+    tmp_path: Path, caplog: pytest.LogCaptureFixture
+) -> None:
+    trace = Trace.build([Request(s, 0, s, [s, *range(20)], [7] * 5) for s in range(3)])
+    trace.save(tmp_path / "chats.npz")
+    folder, known = tmp_path / "replays", {"variant": "no_buffer", "trace": trace.digest()}
+    pools = {"states": 12, "kv_tokens": 9000}
+    record(folder / "a", "chats-1", [9.0] * 3, **known, pools={"states": 12, "kv_tokens": 21})
+    record(folder / "b", "chats-1", [9.0] * 3, **known, pools=pools, spec={"model": "some/one"})
+    record(folder / "c", "chats-1", [9.0] * 3, **known, pools=pools, options={"concurrency": 1})
+    old = {"sglang": "0.5.6.post2"}
+    record(folder / "d", "chats-1", [9.0] * 3, **known, pools=pools, spec=old)
+    assert main([str(folder), "--traces", str(tmp_path / "chats.npz")]) == 0
+    [prediction] = read_predictions([folder]).to_dict("records")
+    assert prediction["load"].startswith("1 in flight")
+    lines = [record.getMessage() for record in caplog.records if record.levelname == "WARNING"]
+    assert len(lines) == 3 and not any("\n" in line for line in lines)
+    assert f"{folder / 'a/chats-1.csv'}: not predicted: " in lines[0] and "KV tokens" in lines[0]
+    assert "b/chats-1.csv: not predicted: unknown model" in lines[1]
+    assert lines[2].endswith("only SGLang 0.5.16 is simulated batch by batch, not 0.5.6.post2")
+    assert table(folder)["predicted_token_hit_rate"].count() == 1
+    (folder / "c/chats-1.csv").unlink()
+    assert main([str(folder), "--traces", str(tmp_path / "chats.npz")]) == 0
+    assert table(folder)["predicted_token_hit_rate"].isna().all()
+
+
+def test_long_predictions_are_seen_to_go_on(tmp_path: Path) -> None:
+    Trace.build([Request(0, 0, 0.0, [1, 2], [3])]).save(tmp_path / "chats.npz")
+    words = [str(tmp_path), "--traces", str(tmp_path / "chats.npz")]
+    ask = "import sys, logging, marconi_core.report.predicted as p; p.main(sys.argv[1:]); "
+    ask += "print(logging.getLogger(p.__name__).isEnabledFor(logging.INFO))"
+    done = subprocess.run([sys.executable, "-c", ask, *words], capture_output=True, text=True)
+    assert done.stdout == "True\n", done.stderr
 
 
 def test_another_trace_is_not_predicted(tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:
@@ -385,6 +422,34 @@ def test_missing_times_are_one_error(measured_ttft: Path) -> None:
     latest_ttft("no_cache").path.unlink()
     with pytest.raises(DataError, match="no complete times to first token of 'no_cache'; record"):
         latest_ttft("no_cache")
+
+
+def test_times_without_decoding_are_one_error(measured_ttft: Path) -> None:
+    path = latest_ttft("no_cache").path
+    lines = [line for line in path.read_text().splitlines() if ",decode," not in line]
+    path.write_text("\n".join(lines), encoding="utf-8")
+    described = json.loads(path.with_suffix(".json").read_text())
+    described |= {"requests": len(lines) - 1, "requests_planned": len(lines) - 1}
+    path.with_suffix(".json").write_text(json.dumps(described), encoding="utf-8")
+    assert latest_ttft("no_cache").path == path
+    with pytest.raises(DataError, match=r"no_cache\.csv: has no times of decoding.*; record them"):
+        batch_times("no_cache")
+
+
+@pytest.mark.parametrize(
+    ("rate", "p95", "labels"),
+    [
+        (0.5, 9.0, ["predicted", "predicted P95"]),
+        (0.5, np.nan, ["predicted"]),  # of a simulated server that was faster
+        (np.nan, np.nan, []),
+    ],
+)
+def test_the_legend_has_what_was_predicted(
+    folder: Path, rate: float, p95: float, labels: list[str]
+) -> None:
+    replays = table(folder).assign(predicted_token_hit_rate=rate, predicted_ttft_p95_ms=p95)
+    legends = live_plot.draw(replays).legends
+    assert [text.get_text() for legend in legends for text in legend.get_texts()] == labels
 
 
 def test_replays_are_drawn_with_every_variant_named(folder: Path, tmp_path: Path) -> None:

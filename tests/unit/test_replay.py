@@ -8,13 +8,17 @@ import subprocess
 import sys
 import time
 from collections.abc import Iterator
+from functools import partial
 from pathlib import Path
 from typing import Any
 
 import numpy as np
+import pandas as pd
 import pytest
 
 from marconi_core.models.latency import BatchTimes, PrefillLatency
+from marconi_core.plots.live import draw
+from marconi_core.plots.ttft import table as ttft_table
 from marconi_core.replay.options import ReplayOptions
 from marconi_core.replay.recording import (
     is_complete,
@@ -26,10 +30,13 @@ from marconi_core.replay.recording import (
 from marconi_core.replay.rows import ReplayRow, read_rows, write_rows
 from marconi_core.replay.run import replay, warm_up
 from marconi_core.replay.summary import render, summarize
+from marconi_core.report.live import page, requests, table
+from marconi_core.report.page import to_markdown
+from marconi_core.report.predicted import read_predictions
 from marconi_core.serving.__main__ import main
 from marconi_core.serving.client import Client
 from marconi_core.serving.errors import ReplayError, ServingError
-from marconi_core.serving.recordings import SIMULATED, load
+from marconi_core.serving.recordings import SIMULATED, load, recorded_files
 from marconi_core.sim.server import STOCK, PoolSizes, ServerSimulator, most_running
 from marconi_core.sim.server.batching import BatchingServer
 from marconi_core.traces.prompts import Prompts
@@ -222,6 +229,11 @@ def test_wrong_options_are_named(fields: dict[str, object], message: str) -> Non
 # --- when something fails
 
 
+def recorded(trace: Trace, client: Client, how: ReplayOptions, output: Path) -> list[ReplayRow]:
+    replaying = partial(replay, trace, client, how)
+    return record_replay(trace, how, output, {"label": "simulated server"}, replaying)
+
+
 @pytest.mark.parametrize(
     ("fault", "message"),
     [
@@ -235,7 +247,7 @@ def test_a_failure_ends_the_replay_and_keeps_marked_rows(
 ) -> None:
     output = tmp_path / "trace.csv"
     with serving(stock(), fault) as client, pytest.raises(ServingError, match=message):
-        record_replay(trace, client, options(timeout_s=0.5), output, {"label": "simulated server"})
+        recorded(trace, client, options(timeout_s=0.5), output)
     rows = [json.loads(line) for line in partial_path(output).read_text().splitlines()]
     assert [bool(row["error"]) for row in rows] == [False] * 4 + [True]
     described = json.loads(output.with_suffix(".json").read_text())
@@ -279,17 +291,27 @@ def test_a_prompt_that_is_too_long_is_the_servers_error(trace: Trace) -> None:
 # --- files
 
 
-def test_a_replay_in_virtual_time_is_written_down_the_same_way(
-    trace: Trace, tmp_path: Path, capsys: pytest.CaptureFixture[str]
-) -> None:
+@pytest.fixture
+def virtually(trace: Trace, tmp_path: Path) -> list[str]:
+    """Words that replay a trace in virtual time, on a server that is yet to be named."""
     trace.save(tmp_path / "talk.npz")
     words = ["replay", "--virtual", "--trace", str(tmp_path / "talk.npz"), "--concurrency", "2"]
     words += ["--output", str(tmp_path / "out"), "--variant", "marconi", "--model", "nemotron_h_8b"]
+    return words
+
+
+SIMULATED_SERVER = ("--set", "server=simulated", "max_mamba_cache_size=9")
+
+
+def test_a_replay_in_virtual_time_is_written_down_the_same_way(
+    virtually: list[str], trace: Trace, tmp_path: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
+    words = virtually
     assert main(words) == 2
     assert (
         "--virtual is for simulated servers: add --set server=simulated" in capsys.readouterr().err
     )
-    words += ["--set", "server=simulated", "max_mamba_cache_size=9"]
+    words += SIMULATED_SERVER
     assert main(words) == 0
     assert "marconi, in virtual time" in capsys.readouterr().out
     rows = read_rows(tmp_path / "out/talk.csv")
@@ -298,6 +320,85 @@ def test_a_replay_in_virtual_time_is_written_down_the_same_way(
     assert recording.complete and recording.server == SIMULATED
     assert (recording.states, recording.running_requests) == (9, 3)
     assert main(words) == 0 and "replayed already" in capsys.readouterr().out
+
+
+def test_a_replay_in_virtual_time_has_no_date(virtually: list[str], tmp_path: Path) -> None:
+    """Its table is the same on any day, and is drawn as a measured one."""
+    assert main([*virtually, *SIMULATED_SERVER]) == 0
+    recordings = list(load([tmp_path / "out/talk.csv"]))
+    assert "date" not in recordings[0].description
+    found = table(recordings, read_predictions([]))
+    found.to_csv(tmp_path / "table.csv", index=False)
+    assert list(found["date"]) == [""] and list(requests(recordings)["date"].unique()) == [""]
+    again = pd.read_csv(tmp_path / "table.csv")
+    nothing = pd.DataFrame()
+    replays = list(page("", again, nothing, ttft_table(load(recorded_files("ttft"))), nothing, []))[
+        2
+    ]
+    assert replays.table is not None and "nan" not in to_markdown([replays])
+    assert draw(again).axes
+
+
+def test_a_replay_in_virtual_time_is_not_taken_for_a_served_one(
+    virtually: list[str], tmp_path: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
+    words = [*virtually, *SIMULATED_SERVER]
+    description = tmp_path / "out/talk.json"
+    assert main(words) == 0
+    virtual = json.loads(description.read_text())
+    assert main([word for word in words if word != "--virtual"]) == 2
+    assert "holds a replay with another clock; name another file" in capsys.readouterr().err
+    served = {key: value for key, value in virtual.items() if key != "clock"}
+    description.write_text(json.dumps(served))  # as recordings were before there was a choice
+    assert main(words) == 2 and "another clock" in capsys.readouterr().err
+    assert main([word for word in words if word != "--virtual"]) == 0
+    assert "replayed already" in capsys.readouterr().out
+
+
+def test_other_code_replays_again_in_virtual_time_only(
+    virtually: list[str], tmp_path: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
+    words = [*virtually, *SIMULATED_SERVER]
+    description = tmp_path / "out/talk.json"
+    assert main(words) == 0
+    first = json.loads(description.read_text())
+    capsys.readouterr()
+    for clock, said in (("virtual", "in virtual time"), ("real", "replayed already")):
+        description.write_text(json.dumps({**first, "code": "another", "clock": clock}))
+        assert main([word for word in words if clock == "virtual" or word != "--virtual"]) == 0
+        assert said in capsys.readouterr().out
+        assert (json.loads(description.read_text()) == first) == (clock == "virtual")
+
+
+@pytest.mark.parametrize(
+    ("fields", "message"),
+    [
+        (["extra_flags=--simulated-fault die@3"], "--simulated-fault: in virtual time there is no"),
+        (["extra_flags=--simulated-fault=die@3"], "--simulated-fault: in virtual time there is no"),
+        (["sglang=0.5.6.post2"], "only SGLang 0.5.16 is simulated batch by batch, not 0.5.6.post2"),
+        (["context_length=100"], "request 5 of the trace: 102 prompt and 2 output"),
+    ],
+)
+def test_what_a_server_would_not_do_is_refused_in_virtual_time(
+    fields: list[str], message: str, virtually: list[str], tmp_path: Path,
+    capsys: pytest.CaptureFixture[str],
+) -> None:  # fmt: skip
+    assert main([*virtually, *SIMULATED_SERVER, *fields]) == 2
+    said = capsys.readouterr().err
+    assert message in said and said.count("\n") == 1
+    assert not (tmp_path / "out").exists()
+
+
+def test_all_traces_are_looked_at_before_the_first_is_replayed(
+    virtually: list[str], tmp_path: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
+    Trace.build([Request(0, 0, 0, [1], [2]), Request(1, 0, 1, [3], [])]).save(tmp_path / "b.npz")
+    words = [*virtually, *SIMULATED_SERVER]
+    words.insert(words.index("--concurrency"), str(tmp_path / "b.npz"))
+    assert main(words) == 2
+    assert "request 1 of the trace: a request needs at least one" in capsys.readouterr().err
+    assert not (tmp_path / "out").exists()
+    assert main([*words, "--requests", "1"]) == 0
 
 
 def test_an_interrupted_replay_starts_over_and_a_complete_one_is_kept(
@@ -309,7 +410,7 @@ def test_an_interrupted_replay_starts_over_and_a_complete_one_is_kept(
         assert not is_complete(output, wanted)
         with serving(stock(), *faults) as client:
             try:
-                rows = record_replay(trace, client, how, output, {"label": "simulated server"})
+                rows = recorded(trace, client, how, output)
             except ServingError:
                 assert partial_path(output).exists()
     assert is_complete(output, wanted) and not partial_path(output).exists()

@@ -3,9 +3,11 @@
 import itertools
 import random
 import threading
+from pathlib import Path
 
 import pytest
 
+from marconi_core.serving.__main__ import main
 from marconi_core.serving.client import Client, Reply
 from marconi_core.serving.errors import ServingError
 from marconi_core.serving.outputs import Plan, Row, compare, distance, table, wrong
@@ -68,6 +70,24 @@ def test_one_wrong_state_is_found() -> None:
     hits = PLAN.families * 4 * len(PLAN.in_flight)  # the second request of a family hits as well
     rows = list(compare(HashingClient(wrong_from=hits - 1), PLAN))
     assert wrong(rows) == 1
+
+
+def test_a_simulated_server_has_nothing_to_compare(
+    tmp_path: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
+    words = [
+        "outputs",
+        "--variant",
+        "marconi",
+        "--model",
+        "nemotron_h_8b",
+        "--output",
+        str(tmp_path),
+    ]
+    assert main([*words, "--set", "server=simulated"]) == 2
+    assert capsys.readouterr().err == (
+        "marconi: outputs: a simulated server computes none; leave out server=simulated\n"
+    )
 
 
 def test_prompts_are_the_same_whatever_the_order() -> None:

@@ -27,9 +27,12 @@ READING = {"traces/compiled", "traces/reading"}
 PREDICTING = PACKAGE / "report/predicted.py"
 """Simulates for the rule `predict`; the others take the name of its table from it."""
 
+SHELL_RULES = {"predict": PREDICTING, "forecast_replays": PACKAGE / "replay/forecast.py"}
+"""The modules that do what rules with a command and a digest ask for."""
+
 
 Digested = dict[str, tuple[Path, set[str]]]
-"""By rule: its script, and the parts of the package in its digest."""
+"""By rule: its script, or the module behind its command, and the parts of the package in its digest."""
 
 
 @cache
@@ -54,7 +57,13 @@ def origin(name: str) -> Path | None:
 
 
 def modules_behind(script: Path) -> Iterator[str]:
-    """Yield the modules that decide a script's results, as `code_digest` names them."""
+    """Yield the modules that decide a script's results, as `code_digest` names them.
+
+    Args:
+        script: where to begin; a module of the package is among them itself, and all of `serving` counts,
+            as the servers that it describes decide its results.
+    """
+    decide = (*DECIDE, "serving", "files") if script in SHELL_RULES.values() else DECIDE
     seen: set[Path] = set()
     todo = {script}
     while todo:
@@ -63,10 +72,10 @@ def modules_behind(script: Path) -> Iterator[str]:
         todo |= {
             path
             for path in imported(file) - seen
-            if file != PREDICTING and within(path, (*DECIDE, "rules", "jit"))
+            if (file == script or file != PREDICTING) and within(path, (*decide, "rules", "jit"))
         }
-    for file in seen - {script}:
-        if within(file, DECIDE) and file.name != "__init__.py":
+    for file in seen:
+        if file.is_relative_to(PACKAGE) and within(file, decide) and file.name != "__init__.py":
             yield file.relative_to(PACKAGE).with_suffix("").as_posix()
 
 
@@ -88,11 +97,16 @@ def digested(checkout: Path, monkeypatch: pytest.MonkeyPatch) -> Digested:
             workdir=checkout,
         )
         workflow.dag()  # parses
-        rules = [rule for rule in workflow._workflow.rules if rule.script]
         return {
-            rule.name: (checkout / "workflow/rules" / rule.script, set(code.split()))
-            for rule in rules
+            rule.name: (
+                checkout / "workflow/rules" / rule.script
+                if rule.script
+                else SHELL_RULES[rule.name],
+                set(code.split()),
+            )
+            for rule in workflow._workflow.rules
             if (code := dict(rule.params.items()).get("code"))  # fetched or tried: none
+            and code != "."  # the whole package
         }
 
 
@@ -106,8 +120,15 @@ def test_digests_have_all_that_scripts_import(digested: Digested) -> None:
         }
         if behind:
             missing[name] = sorted(behind)
-    assert len(digested) > 25
+    assert len(digested) > 25 and digested.keys() > SHELL_RULES.keys()
     assert not missing
+
+
+def test_what_talks_to_servers_does_not_rerun_predictions(digested: Digested) -> None:
+    for rule in SHELL_RULES:
+        parts = digested[rule][1]
+        for module in ("serving/server", "serving/client", "serving/simulated/app", "replay/run"):
+            assert not any(Path(module).is_relative_to(part) for part in parts), (rule, module)
 
 
 def test_an_edit_of_one_simulator_does_not_rerun_the_other(

@@ -5,7 +5,12 @@ from pathlib import Path
 
 import pytest
 import yaml
+from snakemake.api import SnakemakeApi
 from snakemake.exceptions import WorkflowError
+from snakemake.settings.types import ConfigSettings, OutputSettings, Quietness, ResourceSettings
+
+from marconi_core.assets import resource
+from marconi_core.serving.recordings import recorded_files
 
 from .conftest import Run
 
@@ -42,6 +47,13 @@ def test_available_and_missing_datasets_take_part_and_are_left_out(
     planned = run(config="smoke")
     assert planned["simulate"] == 2
     assert planned["fig9_panel"] == 1
+    assert planned["replay"] == 0
+    for target in ("live", "forecast", "text_replay"):
+        with pytest.raises(WorkflowError) as caught:
+            run(target, config="smoke")
+        said = str(caught.value)
+        assert "live.traces: none of these traces can be had" in said
+        assert "(tiny_chats: no network); name a trace of another data set" in said
 
 
 @pytest.mark.parametrize(
@@ -113,6 +125,24 @@ def test_without_a_gpu_live_results_come_from_the_repository(run: Run) -> None:
         "live_ttft": 1,
         "smoke_live": 1,
     }
+
+
+@pytest.mark.parametrize("rule", ["live_replays", "predict", "forecast_replays"])
+def test_recorded_files_that_decide_a_result_are_inputs(rule: str, checkout: Path) -> None:
+    with SnakemakeApi(OutputSettings(dryrun=True, quiet={Quietness.ALL})) as api:
+        workflow = api.workflow(
+            resource_settings=ResourceSettings(cores=1),
+            config_settings=ConfigSettings(config={"live": {"server": "recorded"}}),
+            snakefile=checkout / "Snakefile",
+            workdir=checkout,
+        )
+        workflow.dag()  # parses
+        inputs = [file for file in workflow._workflow.get_rule(rule).input if isinstance(file, str)]
+    if rule == "live_replays":
+        used = list(resource("recorded").glob("*-replay/predicted.csv"))
+    else:
+        used = recorded_files("ttft")
+    assert used and {str(path) for path in used} <= set(inputs)
 
 
 def test_with_a_gpu_everything_live_is_measured_once_per_server(run: Run) -> None:

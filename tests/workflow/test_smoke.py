@@ -52,7 +52,7 @@ def test_smoke_run(run: Run, checkout: Path, monkeypatch: pytest.MonkeyPatch) ->
     before = {path: path.read_bytes() for path in (results / "figures").iterdir()}
     for path in before:
         path.unlink()
-    assert len(run(config="smoke", here=True)) > 20
+    assert len(run("all", "forecast", config="smoke", here=True)) > 20
     changed = [path.name for path, content in before.items() if path.read_bytes() != content]
     assert changed == [], "figures are byte-identical on a rerun"
 

@@ -4,6 +4,7 @@
 rule forecast_replays:
     input:
         traces=live_traces(f"<results>/live/traces/{{trace}}_{LIVE.vocabulary}.npz"),
+        times=BATCH_TIMES,
     output:
         rows=directory("<results>/live/forecast/{variant}_states={states}"),
     log:

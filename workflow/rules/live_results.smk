@@ -26,6 +26,7 @@ rule predict:
     input:
         replays=REPLAYS,
         traces=live_traces(f"<results>/live/traces/{{trace}}_{LIVE.vocabulary}.npz"),
+        times=BATCH_TIMES,
     output:
         table=f"{REPLAY_FOLDER}/predicted.csv",
     log:
@@ -51,7 +52,9 @@ rule predict:
 rule live_replays:
     input:
         replays=REPLAYS,
-        predicted=[] if ORIGIN == "recorded" else rules.predict.output,
+        predicted=(
+            recorded_predictions() if ORIGIN == "recorded" else rules.predict.output
+        ),
     output:
         svg=report(
             "<results>/figures/live_replays.svg",

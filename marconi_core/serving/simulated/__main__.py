@@ -16,14 +16,13 @@ from marconi_core.serving.simulated.app import SimulatedServer
 from marconi_core.serving.simulated.engine import Engine
 from marconi_core.serving.simulated.faults import Fault
 from marconi_core.serving.simulated.flags import (
+    SGLANG,
     command_line,
     running_requests,
     simulated_server,
     times_of,
 )
 from marconi_core.sim.server import PoolSizes
-
-SGLANG = "0.5.16"
 
 
 def main(arguments: Sequence[str] | None = None) -> int:

@@ -4,6 +4,7 @@ import argparse
 from collections.abc import Mapping
 from typing import Any, get_args
 
+from marconi_core.errors import PolicyError
 from marconi_core.models import load_hybrid_model
 from marconi_core.models.cost import CostModel
 from marconi_core.models.latency import BatchTimes
@@ -21,6 +22,8 @@ from marconi_core.sim.server.batching import BatchingServer
 from marconi_core.sim.server.timing import TimedServer
 from marconi_core.sim.server.tuning import Following
 from marconi_core.sim.server.uncached import UncachedServerSimulator
+
+SGLANG = "0.5.16"  # the release whose scheduler and cache are simulated
 
 # what SGLang takes by default with Nemotron-H 8B on an H100 (resources/recorded)
 H100_STATES, H100_KV_TOKENS = 253, 1_758_519
@@ -129,8 +132,12 @@ def server_of(
 
     Raises:
         ModelError: the layers of the model are not known: it is on the hub only, and none of ours.
-        PolicyError: the pools are too small.
+        PolicyError: the pools are too small, or another release of SGLang is asked for.
     """
+    if spec.sglang != SGLANG:
+        raise PolicyError(
+            f"sglang: only SGLang {SGLANG} is simulated batch by batch, not {spec.sglang}"
+        )
     options, _ = command_line().parse_known_args(spec.arguments(port=0))
     options.max_running_requests = running or options.max_running_requests
     if settings is not None:  # servers that had no such option kept a state at every branch point

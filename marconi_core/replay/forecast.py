@@ -1,0 +1,113 @@
+"""What a server would do with a trace, without one: rows in virtual time, written down as served ones are."""
+
+from functools import partial
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+
+from marconi_core.errors import PolicyError
+from marconi_core.provenance import code_digest, versions
+from marconi_core.replay.options import ReplayOptions
+from marconi_core.replay.recording import VIRTUAL, planned, record_replay
+from marconi_core.replay.rows import ReplayRow
+from marconi_core.replay.virtual import replay_virtually
+from marconi_core.serving.errors import ServingError
+from marconi_core.serving.simulated.flags import server_of
+from marconi_core.serving.spec import ServerSpec
+from marconi_core.sim.server.batching import BatchingServer
+from marconi_core.sim.server.sweep import CODE as SERVER_CODE
+from marconi_core.traces.trace import Trace
+
+CODE = (
+    *SERVER_CODE,
+    "files",
+    "replay/forecast",
+    "replay/options",
+    "replay/pace",
+    "replay/recording",
+    "replay/rows",
+    "replay/summary",
+    "replay/virtual",
+    "serving/errors",
+    "serving/fields",
+    "serving/recordings",
+    "serving/simulated/flags",
+    "serving/spec",
+    "serving/weights",
+)
+"""The parts of the package whose code determines a forecast; what talks to servers is not among them."""
+
+
+def check(trace: Trace, spec: ServerSpec, options: ReplayOptions) -> None:
+    """Refuse what could not be replayed, before anything is.
+
+    Raises:
+        ServingError: the server is not a simulated one, or is to fail on purpose.
+        PolicyError: the server would refuse a request; names it.
+    """
+    if spec.server != "simulated":
+        raise ServingError("--virtual is for simulated servers: add --set server=simulated")
+    if any(flag.startswith("--simulated-fault") for flag in spec.extra_flags):
+        raise ServingError(
+            "--simulated-fault: in virtual time there is no server that could fail; leave out the "
+            "flag, or --virtual"
+        )
+    count = planned(trace, options)
+    prompts, outputs = trace.n_in[:count], trace.n_out[:count]
+    empty = (prompts < 1) | (outputs < 1)
+    for i in np.flatnonzero(empty | (prompts + outputs > spec.context_length))[:1]:
+        if empty[i]:
+            raise PolicyError(
+                f"request {i} of the trace: a request needs at least one prompt token and one output "
+                "token"
+            )
+        raise PolicyError(
+            f"request {i} of the trace: {prompts[i]} prompt and {outputs[i]} output tokens are longer "
+            f"than the model's context of {spec.context_length} tokens; set context_length"
+        )
+
+
+def forecast(
+    trace: Trace, spec: ServerSpec, options: ReplayOptions, output: Path
+) -> list[ReplayRow]:
+    """Replay a trace in virtual time and write it down; return the rows.
+
+    Args:
+        output: a CSV file; a JSON file goes beside.
+
+    Raises:
+        ModelError: the layers of the model are not known.
+        PolicyError: the pools are too small, the server would refuse a request, or this release of
+            SGLang is not simulated.
+        ServingError: see `check`.
+    """
+    check(trace, spec, options)
+    server = server_of(spec)
+    return record_replay(
+        trace,
+        options,
+        output,
+        _origin(spec, server.server),
+        partial(replay_virtually, trace, server, options),
+    )
+
+
+def _origin(spec: ServerSpec, server: BatchingServer) -> dict[str, Any]:
+    """Return where the rows come from, as JSON; no date, as they are the same on any day."""
+    sizes = server.simulator.sizes
+    return {
+        "label": f"{spec.label}, in virtual time",
+        "clock": VIRTUAL,
+        "weights": "none",
+        "devices": [],
+        "versions": versions(),
+        "code": code_digest(*CODE),
+        "plugin": None,
+        "spec": spec.model_dump(),
+        "pools": {
+            "states": sizes.states,
+            "kv_tokens": sizes.kv_tokens,
+            "running_requests": server.most_running,
+        },
+    }
