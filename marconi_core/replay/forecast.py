@@ -9,7 +9,8 @@ import numpy as np
 from marconi_core.errors import PolicyError
 from marconi_core.provenance import code_digest, versions
 from marconi_core.replay.options import ReplayOptions
-from marconi_core.replay.recording import VIRTUAL, planned, record_replay
+from marconi_core.replay.pace import planned
+from marconi_core.replay.recording import VIRTUAL, record_replay
 from marconi_core.replay.rows import ReplayRow
 from marconi_core.replay.virtual import replay_virtually
 from marconi_core.serving.errors import ServingError

@@ -3,13 +3,19 @@
 import numpy as np
 from numpy.typing import NDArray
 
+from marconi_core.replay.options import ReplayOptions
 from marconi_core.serving.errors import ReplayError
 from marconi_core.traces.trace import Trace
 
 
-def check_outputs(trace: Trace) -> None:
-    """Raise ReplayError if a request of the trace has no output."""
-    silent = np.flatnonzero(trace.n_out == 0)
+def planned(trace: Trace, options: ReplayOptions) -> int:
+    """Return how many requests of a trace are replayed."""
+    return min(options.requests or len(trace), len(trace))
+
+
+def check_outputs(trace: Trace, requests: int) -> None:
+    """Raise ReplayError if one of the first requests of the trace has no output."""
+    silent = np.flatnonzero(trace.n_out[:requests] == 0)
     if len(silent):
         raise ReplayError(
             f"request {silent[0]} of the trace has no output tokens; a server generates at least one"

@@ -14,6 +14,7 @@ from typing import Any
 
 from marconi_core.files import write_json
 from marconi_core.replay.options import ReplayOptions
+from marconi_core.replay.pace import planned
 from marconi_core.replay.rows import ReplayRow, write_rows
 from marconi_core.replay.summary import summarize
 from marconi_core.serving.errors import ReplayError
@@ -34,11 +35,6 @@ def outputs(folder: Path, name: str, repeats: int | None = None) -> list[Path]:
 def partial_path(output: Path) -> Path:
     """Return where the rows of an unfinished replay are."""
     return output.with_suffix(".partial.jsonl")
-
-
-def planned(trace: Trace, options: ReplayOptions) -> int:
-    """Return how many requests are replayed."""
-    return min(options.requests or len(trace), len(trace))
 
 
 def replayed(trace: Trace, options: ReplayOptions) -> dict[str, Any]:

@@ -11,7 +11,7 @@ import numpy as np
 
 from marconi_core.progress import Heartbeat
 from marconi_core.replay.options import ReplayOptions
-from marconi_core.replay.pace import arrivals_s, check_outputs, previous_turns
+from marconi_core.replay.pace import arrivals_s, check_outputs, planned, previous_turns
 from marconi_core.replay.rows import ReplayRow
 from marconi_core.replay.slots import Slots
 from marconi_core.replay.stream import Call, connect, generate
@@ -47,9 +47,9 @@ def replay(
         ReplayError: a request of the trace has no output.
         ServingError: a request failed.
     """
-    check_outputs(trace)
+    requests = planned(trace, options)
+    check_outputs(trace, requests)
     client.flush()
-    requests = min(options.requests or len(trace), len(trace))
     return asyncio.run(_Replay(trace, client.url, options, requests, on_row).run())
 
 

@@ -9,7 +9,7 @@ from collections.abc import Callable
 
 from marconi_core.progress import Heartbeat
 from marconi_core.replay.options import ReplayOptions
-from marconi_core.replay.pace import arrivals_s, check_outputs, previous_turns
+from marconi_core.replay.pace import arrivals_s, check_outputs, planned, previous_turns
 from marconi_core.replay.rows import ReplayRow
 from marconi_core.sim.server.batching import Request
 from marconi_core.sim.server.timing import TimedServer
@@ -33,8 +33,9 @@ def replay_virtually(
         ReplayError: a request of the trace has no output.
         PolicyError: the server cannot serve a request.
     """
-    check_outputs(trace)
-    return _VirtualReplay(trace, server, options, on_row).run()
+    requests = planned(trace, options)
+    check_outputs(trace, requests)
+    return _VirtualReplay(trace, server, options, requests, on_row).run()
 
 
 class _VirtualReplay:
@@ -43,10 +44,10 @@ class _VirtualReplay:
         trace: Trace,
         server: TimedServer,
         options: ReplayOptions,
+        count: int,
         on_row: Callable[[ReplayRow], None],
     ) -> None:
         self._trace, self._server, self._on_row = trace, server, on_row
-        count = min(options.requests or len(trace), len(trace))
         self._count = count
         self._slots = options.concurrency or count
         self._arrivals = arrivals_s(trace, count, options.speed).tolist()

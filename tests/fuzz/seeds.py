@@ -80,6 +80,7 @@ CONFIG = {
     "server": {"pools": {"chats_sps=1_nums=3": [{"states": 40, "kv_tokens": 1760000}]}},
     "live": {
         "traces": ["chats_sps=1_nums=3"],
+        "tokenizer": "keep",
         "replay": {"concurrency": 8},
         "settings": {"weights": "dummy"},
     },
