@@ -9,11 +9,13 @@ rule forecast_replays:
         rows=directory("<results>/live/forecast/{variant}_states={states}"),
     log:
         "<logs>/live/forecast_{variant}_states={states}.log",
+    group:
+        "forecast"
     conda:
         "../envs/core.yaml"
     resources:
         mem_mb=2000,
-        runtime=60,
+        runtime=5,
     params:
         serving=SERVING,
         server=simulated_words,
@@ -42,7 +44,7 @@ rule forecast:
     log:
         "<logs>/live/forecast.log",
     group:
-        "figures"
+        "forecast"
     conda:
         "../envs/core.yaml"
     resources:
