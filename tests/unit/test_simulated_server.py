@@ -4,6 +4,7 @@ import asyncio
 import json
 import time
 from collections.abc import AsyncIterator
+from importlib.util import find_spec
 from pathlib import Path
 
 import pytest
@@ -235,7 +236,9 @@ def test_rows_say_which_code_made_them(tmp_path: Path, monkeypatch: pytest.Monke
     module = plugin / "marconi_sglang" / "__init__.py"
     module.write_text("raise ImportError('found, not imported')")
     first = made_by(plugin)
-    assert made_by(nothing) == (first[0], None)
+    code, installed = made_by(nothing)
+    assert code == first[0] and installed != first[1]
+    assert (installed is None) == (find_spec("marconi_sglang") is None)
     module.write_text("A = 2")
     syntax.cache_clear()
     assert made_by(plugin)[1] not in (None, first[1])
