@@ -38,10 +38,7 @@ def append_child(nodes: Any, parent: int, node: int) -> None:
     nodes[node].parent = parent
     nodes[node].previous_sibling = previous
     nodes[node].next_sibling = ABSENT
-    if previous == ABSENT:
-        nodes[parent].first_child = node
-    else:
-        nodes[previous].next_sibling = node
+    _link(nodes, parent, previous, node)
     nodes[parent].last_child = node
     nodes[parent].children += 1
 

@@ -3,6 +3,8 @@
 import runpy
 import shutil
 from collections import Counter
+from collections.abc import Iterator
+from contextlib import contextmanager
 from itertools import chain
 from pathlib import Path
 from types import SimpleNamespace
@@ -47,6 +49,24 @@ def run_script(checkout: Path, job: Any, config: dict[str, Any]) -> None:
         known = {name: getattr(job, name) for name in names}
         snakemake = SimpleNamespace(rule=job.rule.name, config=config, **known)
         runpy.run_path(str(checkout / "workflow/rules" / job.rule.script))["main"](snakemake)
+
+
+@contextmanager
+def parsed_rules(checkout: Path, **options: Any) -> Iterator[dict[str, Any]]:
+    """Parse the workflow with these options beside its own configuration; nothing is planned or run.
+
+    Yields:
+        Snakemake's rules, by name.
+    """
+    with SnakemakeApi(OutputSettings(dryrun=True, quiet={Quietness.ALL})) as api:
+        workflow = api.workflow(
+            resource_settings=ResourceSettings(cores=1),
+            config_settings=ConfigSettings(config=options),
+            snakefile=checkout / "Snakefile",
+            workdir=checkout,
+        )
+        workflow.dag()  # parses
+        yield {rule.name: rule for rule in workflow._workflow.rules}
 
 
 @pytest.fixture

@@ -8,11 +8,11 @@ from importlib.util import find_spec
 from pathlib import Path
 
 import pytest
-from snakemake.api import SnakemakeApi
-from snakemake.settings.types import ConfigSettings, OutputSettings, ResourceSettings
 
 import marconi_core
 from marconi_core import provenance
+
+from .conftest import parsed_rules
 
 PACKAGE = Path(marconi_core.__file__).parent
 DECIDE = (
@@ -88,26 +88,20 @@ def within(file: Path, parts: tuple[str, ...]) -> bool:
 @pytest.fixture
 def digested(checkout: Path, monkeypatch: pytest.MonkeyPatch) -> Digested:
     """All rules that have both."""
-    with monkeypatch.context() as patch, SnakemakeApi(OutputSettings(dryrun=True)) as api:
+    with monkeypatch.context() as patch:
         patch.setattr(provenance, "code_digest", lambda *parts: " ".join(parts))
-        workflow = api.workflow(
-            resource_settings=ResourceSettings(cores=1),
-            config_settings=ConfigSettings(config={"live": {"server": "simulated"}}),
-            snakefile=checkout / "Snakefile",
-            workdir=checkout,
-        )
-        workflow.dag()  # parses
-        return {
-            rule.name: (
-                checkout / "workflow/rules" / rule.script
-                if rule.script
-                else SHELL_RULES[rule.name],
-                set(code.split()),
-            )
-            for rule in workflow._workflow.rules
-            if (code := dict(rule.params.items()).get("code"))  # fetched or tried: none
-            and code != "."  # the whole package
-        }
+        with parsed_rules(checkout, live={"server": "simulated"}) as rules:
+            return {
+                rule.name: (
+                    checkout / "workflow/rules" / rule.script
+                    if rule.script
+                    else SHELL_RULES[rule.name],
+                    set(code.split()),
+                )
+                for rule in rules.values()
+                if (code := dict(rule.params.items()).get("code"))  # fetched or tried: none
+                and code != "."  # the whole package
+            }
 
 
 def test_digests_have_all_that_scripts_import(digested: Digested) -> None:

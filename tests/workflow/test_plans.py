@@ -5,14 +5,12 @@ from pathlib import Path
 
 import pytest
 import yaml
-from snakemake.api import SnakemakeApi
 from snakemake.exceptions import WorkflowError
-from snakemake.settings.types import ConfigSettings, OutputSettings, Quietness, ResourceSettings
 
 from marconi_core.assets import resource
 from marconi_core.serving.recordings import recorded_files
 
-from .conftest import Run
+from .conftest import Run, parsed_rules
 
 
 def test_default_configuration_starts_with_the_optional_datasets(run: Run) -> None:
@@ -129,15 +127,8 @@ def test_without_a_gpu_live_results_come_from_the_repository(run: Run) -> None:
 
 @pytest.mark.parametrize("rule", ["live_replays", "predict", "forecast_replays"])
 def test_recorded_files_that_decide_a_result_are_inputs(rule: str, checkout: Path) -> None:
-    with SnakemakeApi(OutputSettings(dryrun=True, quiet={Quietness.ALL})) as api:
-        workflow = api.workflow(
-            resource_settings=ResourceSettings(cores=1),
-            config_settings=ConfigSettings(config={"live": {"server": "recorded"}}),
-            snakefile=checkout / "Snakefile",
-            workdir=checkout,
-        )
-        workflow.dag()  # parses
-        inputs = [file for file in workflow._workflow.get_rule(rule).input if isinstance(file, str)]
+    with parsed_rules(checkout, live={"server": "recorded"}) as rules:
+        inputs = [file for file in rules[rule].input if isinstance(file, str)]
     if rule == "live_replays":
         used = list(resource("recorded").glob("*-replay/predicted.csv"))
     else:
