@@ -7,7 +7,7 @@ from typing import Literal
 from marconi_core.assets import resource
 from marconi_core.config.live import LiveConfig
 from marconi_core.report.predicted import PREDICTED
-from marconi_core.serving.provenance import devices
+from marconi_core.serving import nvidia
 from marconi_core.serving.recordings import recorded_files
 
 Origin = Literal["sglang", "simulated", "recorded"]
@@ -25,7 +25,7 @@ ORIGINS: dict[Origin, str] = {
 def origin(live: LiveConfig) -> Origin:
     """Return where measurements come from here."""
     if live.server == "auto":
-        return "sglang" if devices() else "recorded"
+        return "sglang" if nvidia.gpus("name") else "recorded"
     return live.server
 
 

@@ -56,7 +56,8 @@ def leased(names: Sequence[str], holder: str) -> Iterator[tuple[int, ...]]:
     with contextlib.ExitStack() as stack:
         descriptors = []
         for name in names:
-            path = folder / f"gpu-{_uuid(name, known).replace('/', '_')}"
+            gpu = nvidia.named(name, known)  # None: a part of one, by MIG
+            path = folder / f"gpu-{(gpu['uuid'] if gpu else name).replace('/', '_')}"
             # anyone may write to the folder: a link there could name a file of somebody else
             descriptor = os.open(path, os.O_RDWR | os.O_CREAT | os.O_NOFOLLOW, 0o666)
             stack.callback(os.close, descriptor)
@@ -74,12 +75,3 @@ def leased(names: Sequence[str], holder: str) -> Iterator[tuple[int, ...]]:
             os.pwrite(descriptor, holder.encode(), 0)
             descriptors.append(descriptor)
         yield tuple(descriptors)
-
-
-def _uuid(name: str, known: Sequence[Mapping[str, str]]) -> str:
-    """Return the UUID of a GPU; its name where nvidia-smi does not know it (a part of one, by MIG).
-
-    CUDA takes the beginning of a UUID as well, as long as it is only one GPU's.
-    """
-    found = [g["uuid"] for g in known if g["index"] == name or g["uuid"].startswith(name)]
-    return found[0] if len(found) == 1 else name

@@ -9,6 +9,7 @@ from typing import Any
 from marconi_core.provenance import code_digest, folder_digest
 from marconi_core.serving import nvidia
 from marconi_core.serving.errors import ServingError
+from marconi_core.serving.lease import gpus
 from marconi_core.serving.memory import pool_memory
 from marconi_core.serving.server import Server
 from marconi_core.serving.spec import Runtime, ServerSpec
@@ -55,9 +56,13 @@ print(json.dumps({"versions": found, "plugin": folder}))
 """
 
 
-def devices() -> list[dict[str, str]]:
-    """Return name, driver and limits of every GPU, as nvidia-smi says; empty without one."""
-    return nvidia.gpus(*GPU_FIELDS)
+def devices(spec: ServerSpec) -> list[dict[str, str]]:
+    """Return name, driver and limits of the GPUs that a server has; none for a simulated one."""
+    if spec.server == "simulated":
+        return []
+    known = nvidia.gpus("index", "uuid", *GPU_FIELDS)
+    served = (nvidia.named(name, known) for name in gpus(spec.tensor_parallel))
+    return [{field: gpu[field] for field in GPU_FIELDS} for gpu in served if gpu]
 
 
 def installed(environment: dict[str, str], python: Path) -> tuple[dict[str, str], Path | None]:
@@ -92,7 +97,7 @@ def provenance(server: Server, runtime: Runtime) -> dict[str, Any]:
         "label": server.spec.label,
         "weights": _weights(server.spec),
         "date": datetime.datetime.now(datetime.UTC).isoformat(timespec="seconds"),
-        "devices": devices(),
+        "devices": devices(server.spec),
         "versions": packages,
         "code": code_digest(*CODE),
         "plugin": folder_digest(plugin) if plugin else None,

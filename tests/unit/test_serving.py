@@ -16,6 +16,7 @@ from marconi_core.serving.__main__ import main
 from marconi_core.serving.client import Client, Sample, parse_metrics
 from marconi_core.serving.errors import ServingError
 from marconi_core.serving.lease import gpus, leased
+from marconi_core.serving.provenance import devices
 from marconi_core.serving.server import Process, Server, running
 from marconi_core.serving.smoke import render, smoke_test
 from marconi_core.serving.spec import Runtime, ServerSpec
@@ -324,14 +325,20 @@ def test_a_gpu_has_one_holder(tmp_path: Path) -> None:
         pass
 
 
+def nvidia_smi(tmp_path: Path, monkeypatch: pytest.MonkeyPatch, *lines: str) -> None:
+    """Put a program of this name, which prints these lines, in front of others."""
+    program = tmp_path / "bin" / "nvidia-smi"
+    program.parent.mkdir()
+    printed = "".join(f"echo '{line}'\n" for line in lines)
+    program.write_text(f"#!/bin/sh\n{printed}", encoding="utf-8")
+    program.chmod(0o755)
+    monkeypatch.setenv("PATH", str(program.parent), prepend=os.pathsep)
+
+
 def test_a_gpu_has_one_holder_whatever_it_is_called(
     tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    program = tmp_path / "bin" / "nvidia-smi"
-    program.parent.mkdir()
-    program.write_text("#!/bin/sh\necho '0, GPU-5ab1'\necho '1, GPU-5c07'\n", encoding="utf-8")
-    program.chmod(0o755)
-    monkeypatch.setenv("PATH", str(program.parent), prepend=os.pathsep)
+    nvidia_smi(tmp_path, monkeypatch, "0, GPU-5ab1", "1, GPU-5c07")
     names = ("0", "GPU-5ab1", "GPU-5a")
     for first in names:
         with leased([first], "the first"):
@@ -341,6 +348,19 @@ def test_a_gpu_has_one_holder_whatever_it_is_called(
             with leased(["1"], "another"), leased(["MIG-5ab1"], "a part of one"):
                 pass
     assert Runtime().environment(spec(), {})["CUDA_DEVICE_ORDER"] == "PCI_BUS_ID"
+
+
+def test_a_recording_names_the_gpus_that_its_server_has(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    limits = "580.1, 143771 MiB, 1980 MHz, 700.00 W"
+    nvidia_smi(tmp_path, monkeypatch, f"0, GPU-5a, A, {limits}", f"1, GPU-5c, B, {limits}")
+    for visible, names in {"0": ["A"], "1": ["B"], "GPU-5c,0": ["B", "A"]}.items():
+        monkeypatch.setenv("CUDA_VISIBLE_DEVICES", visible)
+        found = devices(spec(tensor_parallel=len(names)))
+        assert [gpu["name"] for gpu in found] == names
+        assert found[0]["driver_version"] == "580.1"
+    assert devices(spec(server="simulated")) == []
 
 
 def test_visible_devices_name_the_gpus() -> None:
