@@ -1,6 +1,7 @@
 """Time to first token against prompt length, with nothing, half, and nine tenths of it cached."""
 
 from collections.abc import Iterable
+from dataclasses import asdict, fields
 
 import numpy as np
 import pandas as pd
@@ -38,9 +39,7 @@ def table(recordings: Iterable[Recording]) -> pd.DataFrame:
         fit = prefill_fit(cells)
         cells.insert(0, "variant", recording.variant)
         cells["fitted_ms"] = fit.ms(cells["prompt_tokens"], cells["cached_tokens"])
-        cells["start_ms"] = fit.start_ms
-        cells["per_1024_tokens_ms"] = fit.per_1024_tokens_ms
-        cells["per_million_pairs_ms"] = fit.per_million_pairs_ms
+        cells = cells.assign(**asdict(fit))
         cells["server"] = recording.server
         cells["date"] = recording.date
         tables.append(cells)
@@ -52,28 +51,30 @@ def table(recordings: Iterable[Recording]) -> pd.DataFrame:
 
 
 def draw(rows: pd.DataFrame) -> Figure:
-    """Draw one panel per variant from the rows of `table`: medians, their range, and the fit."""
-    variants = sorted(rows["variant"].unique(), key=by_order)
+    """Draw one panel per server and variant from the rows of `table`: medians, their range, and the fit."""
+    servers = sorted(
+        set(zip(rows["server"], rows["variant"], strict=True)),
+        key=lambda key: (key[0], by_order(key[1])),
+    )
     with paper_style():
-        figure, cells = grid(len(variants), (2.1, 3.0), sharey=True)
+        figure, cells = grid(len(servers), (2.1, 3.0), in_a_row=3, sharey=True)
         panels = [axes for (axes,) in cells]
-        for axes, variant in zip(panels, variants, strict=True):
-            _panel(axes, rows[rows["variant"] == variant])
-            axes.set_title(variant)
+        for axes, (server, variant) in zip(panels, servers, strict=True):
+            _panel(axes, rows[(rows["server"] == server) & (rows["variant"] == variant)])
+            axes.set_title(f"{variant}\n{server.partition(', ')[0]}")
             axes.set_xlabel("prompt (1,024 tokens)")
         figure.supylabel("time to first token (ms)")
         most = max(panels, key=lambda axes: len(axes.get_legend_handles_labels()[1]))
         handles, labels = most.get_legend_handles_labels()
         labels = [f"{label} cached" for label in labels]
         figure.legend(handles, labels, loc="outside lower center", ncols=len(labels))
-        figure.suptitle(", ".join(dict.fromkeys(rows["server"])))
+        kinds = (server.partition(", ")[2] for server in rows["server"])
+        figure.suptitle(", ".join(kind for kind in dict.fromkeys(kinds) if kind))
     return figure
 
 
 def _panel(axes: Axes, rows: pd.DataFrame) -> None:
-    fit = PrefillLatency(
-        *rows[["start_ms", "per_1024_tokens_ms", "per_million_pairs_ms"]].iloc[0].tolist()
-    )
+    fit = PrefillLatency(*rows[[field.name for field in fields(PrefillLatency)]].iloc[0].tolist())
     share = rows["prefix_tokens"] / rows["prompt_tokens"]
     lengths = np.linspace(rows["prompt_tokens"].min(), rows["prompt_tokens"].max(), 64)
     for cached, (color, marker, name) in SHARES.items():

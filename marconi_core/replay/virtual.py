@@ -1,6 +1,8 @@
 """The same replay in virtual time, on a simulated server with a clock: hours in seconds, no HTTP.
 
-Requests become due as in `run`, are sent at once, and get the recorded outputs.
+Requests become due as in `run` and get the recorded outputs. One that answers a reply, or takes its slot,
+comes a little later than the reply: the server has begun its next batch by then, and often the one
+prompt holds up another in a way that it would not if both came at the same moment.
 """
 
 import heapq
@@ -16,6 +18,12 @@ from marconi_core.sim.server.timing import TimedServer
 from marconi_core.traces.trace import Trace
 
 logger = logging.getLogger(__name__)
+
+ROUND_TRIP_S = 0.001
+"""From a token on the server to a request that it gives rise to. What matters is that it is not 0; any
+time that is shorter than a decoding step has nearly the same effect."""
+
+SLOT = -1  # in the place of a request: a slot becomes free
 
 
 def replay_virtually(
@@ -56,8 +64,8 @@ class _VirtualReplay:
             previous = enumerate(previous_turns(trace, count))
             self._next_turn = {before: i for i, before in previous if before is not None}
         later = set(self._next_turn.values())
-        self._coming = [(self._arrivals[i], i) for i in range(count) if i not in later]
-        heapq.heapify(self._coming)
+        self._events = [(self._arrivals[i], i) for i in range(count) if i not in later]
+        heapq.heapify(self._events)
         self._waiting: list[int] = []  # for a slot; the first of the trace gets it
         self._sent: dict[int, float] = {}
         self._first: dict[int, float] = {}
@@ -66,30 +74,26 @@ class _VirtualReplay:
 
     def run(self) -> list[ReplayRow]:
         while True:
-            self._arrive()
-            self._fill_slots()
+            self._catch_up()
             served = self._server.step()
             if served is None:
-                if not self._coming:
+                if len(self._rows) == self._count:
                     return sorted(self._rows)
-                self._server.now = self._coming[0][0]
+                self._server.now = self._events[0][0]
                 continue
-            self._arrive()  # while the batch ran: before slots become free at its end
             for request in served:
                 self._got_token(request)
 
-    def _arrive(self) -> None:
+    def _catch_up(self) -> None:
         """Send what has become due and finds a slot; the rest waits for one."""
-        while self._coming and self._coming[0][0] <= self._server.now:
-            due, i = heapq.heappop(self._coming)
-            if self._slots and not self._waiting:
-                self._send(i, due)
+        while self._events and self._events[0][0] <= self._server.now:
+            at, i = heapq.heappop(self._events)
+            if i == SLOT:
+                self._slots += 1
             else:
                 heapq.heappush(self._waiting, i)
-
-    def _fill_slots(self) -> None:
-        while self._waiting and self._slots:
-            self._send(heapq.heappop(self._waiting), self._server.now)
+            if self._slots and self._waiting:
+                self._send(heapq.heappop(self._waiting), at)
 
     def _send(self, i: int, at: float) -> None:
         self._slots -= 1
@@ -101,10 +105,11 @@ class _VirtualReplay:
         self._first.setdefault(i, now)
         if not request.finished:
             return
-        self._slots += 1
         self._keep(self._row(request, i))
+        again = now + ROUND_TRIP_S
+        heapq.heappush(self._events, (again, SLOT))
         if (following := self._next_turn.get(i)) is not None:
-            heapq.heappush(self._coming, (max(now, self._arrivals[following]), following))
+            heapq.heappush(self._events, (max(again, self._arrivals[following]), following))
 
     def _keep(self, row: ReplayRow) -> None:
         self._rows.append(row)

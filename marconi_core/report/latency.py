@@ -55,7 +55,7 @@ PUBLISHED = Latency(
 
 
 def measured() -> Latency:
-    """Return the latest recorded times of SGLang's default for hybrid models, one request at a time."""
+    """Return recorded times of SGLang's default for hybrid models on an H100, one request at a time."""
     recording = latest_ttft("extra_buffer")
     fit = prefill_fit(prefill_medians(recording))
     return Latency(f"{recording.model} on\n{recording.server}", fit.ms)

@@ -12,6 +12,7 @@ import argparse
 import logging
 import sys
 from collections.abc import Iterable, Iterator, Mapping, Sequence
+from functools import partial
 from pathlib import Path
 from typing import NamedTuple
 
@@ -22,25 +23,28 @@ from marconi_core.files import atomic_path
 from marconi_core.replay.options import ReplayOptions
 from marconi_core.replay.summary import summarize
 from marconi_core.replay.virtual import replay_virtually
-from marconi_core.serving.recordings import Recording, load
+from marconi_core.serving.recordings import NoTimesError, Recording, load
 from marconi_core.serving.simulated.flags import server_of
 from marconi_core.serving.spec import ServerSpec
 from marconi_core.sim.server import PoolSizes
+from marconi_core.sim.server.timing import TimedServer
 from marconi_core.traces.trace import Trace
 
 logger = logging.getLogger(__name__)
 
 PREDICTED = "predicted.csv"
-KEYS = ["load", "trace", "variant", "states", "kv_tokens", "requests"]
+KEYS = ["server", "load", "trace", "variant", "states", "kv_tokens", "requests"]
 
 
 class Prediction(NamedTuple):
     """One server on the first requests of one trace.
 
     Attributes:
-        load: see `Recording.load`.
+        server, load: see `Recording`.
+        ttft_p50_ms, ttft_p95_ms: NaN where no times of batches were recorded on the same GPU.
     """
 
+    server: str
     load: str
     trace: str
     variant: str
@@ -67,26 +71,38 @@ def predict(replays: Iterable[Recording], traces: Mapping[str, Trace]) -> Iterat
     done = set()
     for replay in replays:
         requests = replay.requests_planned
-        pools = PoolSizes(replay.kv_tokens, replay.states)
-        key = (replay.load, replay.trace, replay.variant, replay.states, replay.kv_tokens, requests)
+        key = (
+            replay.server, replay.load, replay.trace, replay.variant, replay.states, replay.kv_tokens,
+            requests,
+        )  # fmt: skip
         trace = traces.get(replay.trace)
         if key in done or trace is None:
             continue
         done.add(key)
         if trace.head(requests).digest() != replay.description["trace"]:
             raise DataError(f"{replay.path}: another trace was replayed than {replay.trace}.npz")
-        spec = ServerSpec.of(replay.description["spec"])
         options = ReplayOptions.of({**replay.description["options"], "requests": requests})
         try:
-            server = server_of(spec, pools, replay.running_requests, replay.plugin_settings)
+            server, times_are_known = _server(replay)
             found = summarize(replay_virtually(trace, server, options))
         except (ModelError, PolicyError) as error:
             logger.warning("%s: not predicted: %s", replay.path, error)
             continue
         times = found.ttft_p50_ms, found.ttft_p95_ms
-        if spec.server == "simulated":  # it may have been faster than what it simulates
+        if not times_are_known:
             times = float("nan"), float("nan")
         yield Prediction(*key, found.token_hit_rate, *times)
+
+
+def _server(replay: Recording) -> tuple[TimedServer, bool]:
+    """Return the replayed server, and whether it has the times of the same GPU; else a reference's."""
+    spec = ServerSpec.of(replay.description["spec"])
+    pools = PoolSizes(replay.kv_tokens, replay.states)
+    predicted = partial(server_of, spec, pools, replay.running_requests, replay.plugin_settings)
+    try:
+        return predicted(gpu=replay.gpu), True
+    except NoTimesError:
+        return predicted(), False
 
 
 def read_predictions(folders: Iterable[Path]) -> pd.DataFrame:

@@ -19,6 +19,10 @@ from marconi_core.models.latency import BatchTimes, PrefillLatency
 from marconi_core.serving.spec import VARIANTS
 
 SIMULATED = "simulated server"
+REFERENCE_GPU = "NVIDIA H100 80GB HBM3"
+"""The GPU whose times stand for a server's where there is none: times of all of SGLang's own ways of
+caching were recorded on it."""
+
 REPEAT = re.compile(r"-\d+$")
 
 
@@ -44,9 +48,14 @@ class Recording(NamedTuple):
         spec = self.description.get("spec", {})
         if spec.get("server") == "simulated":
             return SIMULATED
-        devices = self.description.get("devices") or [{"name": "unknown device"}]
         weights = self.description.get("weights", "unknown")
-        return f"{devices[0]['name']}, {weights} weights"
+        return f"{self.gpu}, {weights} weights"
+
+    @property
+    def gpu(self) -> str:
+        """Name of the GPU, the first of several."""
+        devices = self.description.get("devices") or [{"name": "unknown device"}]
+        return str(devices[0]["name"])
 
     @property
     def model(self) -> str:
@@ -145,35 +154,45 @@ def prefill_fit(cells: pd.DataFrame) -> PrefillLatency:
     return PrefillLatency.fit(cells["prompt_tokens"], cells["cached_tokens"], cells["median_ms"])
 
 
-def latest_ttft(variant: str) -> Recording:
-    """Return the latest complete times to first token of a variant that ship with the repository.
+class NoTimesError(DataError):
+    """No times to first token were recorded."""
+
+
+def latest_ttft(*variants: str, gpu: str = REFERENCE_GPU) -> Recording:
+    """Return the latest complete times to first token that ship with the repository.
+
+    Args:
+        variants: the first of them that was recorded is taken.
+        gpu: on which.
 
     Raises:
-        DataError: there are none.
+        NoTimesError: there are none.
     """
-    recordings = load(path for path in recorded_files("ttft") if path.stem == variant)
-    complete = [recording for recording in recordings if recording.complete]
-    if not complete:
-        raise DataError(
-            f"{resource('recorded')}: has no complete times to first token of '{variant}'; record them "
-            f"with `python -m marconi_core.serving ttft --variant {variant}`"
-        )
-    return complete[-1]
+    for variant in variants:
+        recordings = load(path for path in recorded_files("ttft") if path.stem == variant)
+        found = [r for r in recordings if r.gpu == gpu and r.complete]
+        if found:
+            return found[-1]
+    raise NoTimesError(
+        f"{resource('recorded')}: has no complete times to first token of '{variants[0]}' on "
+        f"'{gpu}'; record them with `python -m marconi_core.serving ttft --variant {variants[0]}`"
+    )
 
 
-def batch_times(variant: str) -> BatchTimes:
-    """Return how long batches take, by the latest recorded times to first token of a variant.
+def batch_times(*variants: str, gpu: str = REFERENCE_GPU) -> BatchTimes:
+    """Return how long batches take, by the latest recorded times to first token; see `latest_ttft`.
 
     Raises:
-        DataError: there are none, or none of decoding.
+        NoTimesError: there are none.
+        DataError: there are none of decoding.
     """
-    recording = latest_ttft(variant)
+    recording = latest_ttft(*variants, gpu=gpu)
     rows = recording.rows()
     decoding = rows[(rows["purpose"] == "decode") & (rows["round"] >= 0)]
     if decoding.empty:
         raise DataError(
             f"{recording.path}: has no times of decoding, only to first token; record them with "
-            f"`python -m marconi_core.serving ttft --variant {variant}`"
+            f"`python -m marconi_core.serving ttft --variant {recording.variant}`"
         )
     per_token = (decoding["total_ms"] - decoding["ttft_ms"]) / (decoding["output_tokens"] - 1)
     return BatchTimes(prefill_fit(prefill_medians(recording)), float(per_token.median()))

@@ -60,6 +60,12 @@ class Variant(NamedTuple):
     reuses: bool = True
 
     @property
+    def strategy(self) -> str | None:
+        """The one of `STRATEGIES` under which prefixes are kept, None if none are."""
+        chosen = (name for name, flags in STRATEGIES.items() if set(flags) <= set(self.flags))
+        return next(chosen, None)
+
+    @property
     def is_marconi(self) -> bool:
         """Whether the plug-in serves it."""
         return "--enable-marconi" in self.flags
@@ -80,6 +86,11 @@ PLUGIN = {
 """Flags that select what the plug-in does (`sglang_patch/marconi_sglang/settings.py`)."""
 
 
+def plugin_variant(policy: str, strategy: str) -> str:
+    """Return the name of the variant in which the plug-in serves a policy under a strategy."""
+    return policy if strategy == "extra_buffer" else f"{policy}_{strategy}"
+
+
 def _variants() -> dict[str, Variant]:
     """Every way of keeping prefixes: none; SGLang's own; the plug-in's, with overlap and without."""
     variants = {"no_cache": Variant(("--disable-radix-cache",), "ChunkCache", reuses=False)}
@@ -87,8 +98,7 @@ def _variants() -> dict[str, Variant]:
         variants[strategy] = Variant(flags, "UnifiedRadixCache")
     for policy, selected in PLUGIN.items():
         for strategy, flags in STRATEGIES.items():
-            name = policy if strategy == "extra_buffer" else f"{policy}_{strategy}"
-            variants[name] = Variant(
+            variants[plugin_variant(policy, strategy)] = Variant(
                 (*flags, "--enable-marconi", *selected),
                 "MarconiRadixCache",
                 "registered('marconi')",

@@ -1,4 +1,4 @@
-"""Replays recorded on an H100 beside their predictions: the simulated scheduler under the same load."""
+"""Replays recorded on GPUs beside their predictions: the simulated scheduler under the same load."""
 
 import statistics
 
@@ -27,20 +27,42 @@ def measured(prediction: pd.Series, value: str) -> float:
 
 
 def _key(replay: Recording) -> dict[str, object]:
-    values = (replay.load, replay.trace, replay.variant, replay.states, replay.kv_tokens)
-    return dict(zip(KEYS, (*values, replay.requests_planned), strict=True))
+    values = (replay.server, replay.load, replay.trace, replay.variant, replay.states)
+    return dict(zip(KEYS, (*values, replay.kv_tokens, replay.requests_planned), strict=True))
 
 
-@pytest.mark.parametrize("variant", ["extra_buffer", "marconi"])
-def test_predictions_are_near_what_was_measured(variant: str) -> None:
-    """Hit rates within a point and a half; times up to three tenths too short: no client, no HTTP, no kernel
-    that has to be compiled."""
-    [(_, prediction)] = SHIPPED[SHIPPED["variant"] == variant].iterrows()
+@pytest.mark.parametrize("row", SHIPPED.index)
+def test_predictions_are_near_what_was_measured(row: int) -> None:
+    """Hit rates within three points, medians a quarter too short at most; a P95 may be half as long: what
+    happens seldom on a real machine is not simulated."""
+    prediction = SHIPPED.loc[row]
     hits = measured(prediction, "token_hit_rate")
-    assert prediction["token_hit_rate"] == pytest.approx(hits, abs=0.015)
-    for percentile in ("ttft_p50_ms", "ttft_p95_ms"):
-        ratio = prediction[percentile] / measured(prediction, percentile)
-        assert 0.7 < ratio < 1.1, percentile
+    assert prediction["token_hit_rate"] == pytest.approx(hits, abs=0.03)
+    for percentile, shortest in (("ttft_p50_ms", 0.7), ("ttft_p95_ms", 0.55)):
+        if pd.notna(prediction[percentile]):
+            ratio = prediction[percentile] / measured(prediction, percentile)
+            assert shortest < ratio < 1.1, percentile
+
+
+def test_what_marconi_changes_is_predicted() -> None:
+    """Beside stock of the same strategy in the same place: hits gained within three points, times lowered
+    where they were lowered."""
+    places = SHIPPED.groupby([key for key in KEYS if key != "variant"])
+    pairs = [
+        (place.loc[stock], place.loc[ours])
+        for _, group in places
+        for place in [group.set_index("variant", drop=False)]
+        for stock, ours in (("extra_buffer", "marconi"), ("no_buffer", "marconi_no_buffer"))
+        if {stock, ours} <= set(place.index)
+    ]
+    assert len(pairs) == 8
+    for before, after in pairs:
+        gain = after["token_hit_rate"] - before["token_hit_rate"]
+        seen = measured(after, "token_hit_rate") - measured(before, "token_hit_rate")
+        assert gain == pytest.approx(seen, abs=0.03) and gain > 0.1
+        if pd.notna(after["ttft_p50_ms"]):
+            assert after["ttft_p50_ms"] < before["ttft_p50_ms"]
+            assert measured(after, "ttft_p50_ms") < measured(before, "ttft_p50_ms")
 
 
 def test_shipped_predictions_are_todays(swebench: Workload) -> None:

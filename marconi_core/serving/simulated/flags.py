@@ -9,8 +9,8 @@ from marconi_core.models import load_hybrid_model
 from marconi_core.models.cost import CostModel
 from marconi_core.models.latency import BatchTimes
 from marconi_core.policies.two_pool import BRANCH_GAIN, EvictionSettings, Objective
-from marconi_core.serving.recordings import batch_times
-from marconi_core.serving.spec import STRATEGIES, ServerSpec
+from marconi_core.serving.recordings import REFERENCE_GPU, batch_times
+from marconi_core.serving.spec import STRATEGIES, ServerSpec, plugin_variant
 from marconi_core.sim.server import (
     STOCK,
     PoolSizes,
@@ -57,7 +57,11 @@ def command_line() -> argparse.ArgumentParser:
     parser.add_argument("--marconi-branch-gain", type=int, default=BRANCH_GAIN, metavar="TOKENS")
     parser.add_argument("--marconi-lambda", type=float, default=1.0, metavar="PRICE")
     parser.add_argument(
-        "--simulated-speed", type=float, default=1.0, help="how many times faster than the H100"
+        "--simulated-gpu", default=REFERENCE_GPU, metavar="NAME",
+        help="whose recorded times to first token are taken (resources/recorded)",
+    )  # fmt: skip
+    parser.add_argument(
+        "--simulated-speed", type=float, default=1.0, help="how many times faster than that GPU"
     )
     parser.add_argument(
         "--simulated-fault", action="append", default=[], metavar="KIND@REQUEST",
@@ -111,9 +115,16 @@ def running_requests(options: argparse.Namespace, states: int) -> int:
 
 
 def times_of(options: argparse.Namespace) -> BatchTimes:
-    """Return how long batches take on a server that is started with these options."""
+    """Return how long batches take on a server that is started with these options.
+
+    Raises:
+        NoTimesError: it was not recorded on that GPU.
+    """
     strategy = "no_cache" if options.disable_radix_cache else options.mamba_radix_cache_strategy
-    return batch_times(strategy)
+    variants = [strategy]
+    if options.enable_marconi:  # else stock's, which are longer under extra_buffer
+        variants.insert(0, plugin_variant("marconi", strategy))
+    return batch_times(*variants, gpu=options.simulated_gpu)
 
 
 def server_of(
@@ -121,6 +132,7 @@ def server_of(
     sizes: PoolSizes | None = None,
     running: int | None = None,
     settings: Mapping[str, Any] | None = None,
+    gpu: str | None = None,
 ) -> TimedServer:
     """Return what a live server does, and when, as the simulator predicts it.
 
@@ -129,8 +141,10 @@ def server_of(
             no server: then an H100's, as far as the spec leaves them open.
         running: requests that it lets run at a time; None for what SGLang makes of the sizes.
         settings: of the plug-in, as the server has told them; None for those that it has today.
+        gpu: that it runs on; None for the one that the spec simulates.
 
     Raises:
+        NoTimesError: no times were recorded on this GPU.
         ModelError: the layers of the model are not known: it is on the hub only, and none of ours.
         PolicyError: the pools are too small, or another release of SGLang is asked for.
     """
@@ -140,6 +154,7 @@ def server_of(
         )
     options, _ = command_line().parse_known_args(spec.arguments(port=0))
     options.max_running_requests = running or options.max_running_requests
+    options.simulated_gpu = gpu or options.simulated_gpu
     if settings is not None:  # servers that had no such option kept a state at every branch point
         options.marconi_branch_gain = settings.get("branch_gain", 1)
     sizes = sizes or PoolSizes(options.max_total_tokens, options.max_mamba_cache_size)
