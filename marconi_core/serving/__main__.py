@@ -7,6 +7,7 @@ It runs from a checkout on a GPU node, where this package is not installed. `pac
 import argparse
 import json
 import logging
+import shlex
 import sys
 import time
 from collections.abc import Mapping, Sequence
@@ -198,7 +199,10 @@ def _spec(options: argparse.Namespace, fixed: Mapping[str, object] = {}):  # typ
         key, equals, value = pair.partition("=")
         if not equals:
             raise ServingError(f"--set {pair}: write FIELD=VALUE")
-        fields[key] = value.split() if key == "extra_flags" else value
+        try:
+            fields[key] = shlex.split(value) if key == "extra_flags" else value
+        except ValueError as error:
+            raise ServingError(f"--set {pair}: {error}; quote words that have spaces") from None
     return ServerSpec.of(fields)
 
 

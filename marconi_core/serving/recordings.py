@@ -168,14 +168,16 @@ def latest_ttft(*variants: str, gpu: str = REFERENCE_GPU) -> Recording:
     Raises:
         NoTimesError: there are none.
     """
+    recordings = [r for r in load(recorded_files("ttft")) if r.path.stem in variants and r.complete]
+    on_gpu = [recording for recording in recordings if recording.gpu == gpu]
     for variant in variants:
-        recordings = load(path for path in recorded_files("ttft") if path.stem == variant)
-        found = [r for r in recordings if r.gpu == gpu and r.complete]
-        if found:
+        if found := [recording for recording in on_gpu if recording.path.stem == variant]:
             return found[-1]
+    gpus = ", ".join(dict.fromkeys(recording.gpu for recording in recordings)) or "none"
     raise NoTimesError(
         f"{resource('recorded')}: has no complete times to first token of '{variants[0]}' on "
-        f"'{gpu}'; record them with `python -m marconi_core.serving ttft --variant {variants[0]}`"
+        f"'{gpu}', only on: {gpus}; record them with `python -m marconi_core.serving ttft --variant "
+        f"{variants[0]}`"
     )
 
 

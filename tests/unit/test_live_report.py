@@ -32,6 +32,7 @@ from marconi_core.serving.parity import ParityRow
 from marconi_core.serving.recordings import (
     REFERENCE_GPU,
     SIMULATED,
+    NoTimesError,
     batch_times,
     latest_ttft,
     load,
@@ -448,8 +449,21 @@ def test_times_that_were_cut_off_do_not_count(measured_ttft: Path) -> None:
 
 def test_missing_times_are_one_error(measured_ttft: Path) -> None:
     latest_ttft("no_cache").path.unlink()
-    with pytest.raises(DataError, match=r"first token of 'no_cache' on 'NVIDIA H100.*; record"):
+    with pytest.raises(
+        DataError, match=r"first token of 'no_cache' on 'NVIDIA H100.*', only on: none; record"
+    ):
         latest_ttft("no_cache")
+
+
+def test_times_are_those_of_a_gpu() -> None:
+    assert latest_ttft("extra_buffer").gpu == REFERENCE_GPU
+    assert latest_ttft("extra_buffer", gpu="NVIDIA H200").gpu == "NVIDIA H200"
+    assert latest_ttft("marconi", "extra_buffer").variant == "extra_buffer"
+    assert latest_ttft("marconi", "extra_buffer", gpu="NVIDIA H200").variant == "marconi"
+    with pytest.raises(
+        NoTimesError, match="on 'NVIDIA H200', only on: NVIDIA H100 80GB HBM3; record"
+    ):
+        latest_ttft("no_buffer", gpu="NVIDIA H200")
 
 
 def test_times_without_decoding_are_one_error(measured_ttft: Path) -> None:

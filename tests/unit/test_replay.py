@@ -375,6 +375,8 @@ def test_other_code_replays_again_in_virtual_time_only(
     [
         (["extra_flags=--simulated-fault die@3"], "--simulated-fault: in virtual time there is no"),
         (["extra_flags=--simulated-fault=die@3"], "--simulated-fault: in virtual time there is no"),
+        (["extra_flags=--simulated-gpu 'my GPU'"], "on 'my GPU', only on: NVIDIA H100 80GB HBM3, "),
+        (["extra_flags=--simulated-gpu 'my GPU"], "No closing quotation; quote words that have"),
         (["sglang=0.5.6.post2"], "only SGLang 0.5.16 is simulated batch by batch, not 0.5.6.post2"),
         (["context_length=100"], "request 5 of the trace: 102 prompt and 2 output"),
     ],
