@@ -30,7 +30,7 @@ NAMES = {
 }
 PREDICTED = ("predicted_token_hit_rate", "predicted_ttft_p95_ms")  # left panel, right panel
 ROW_INCHES = 0.22
-TITLE_CHARACTERS = 95  # of a line across both panels
+TITLE_CHARACTERS = 72  # of a line across both panels
 
 
 def draw(replays: pd.DataFrame) -> Figure:
