@@ -4,8 +4,6 @@ from functools import partial
 from pathlib import Path
 from typing import Any
 
-import numpy as np
-
 from marconi_core.errors import PolicyError
 from marconi_core.provenance import code_digest, versions
 from marconi_core.replay.options import ReplayOptions
@@ -17,6 +15,7 @@ from marconi_core.serving.errors import ServingError
 from marconi_core.serving.simulated.flags import server_of
 from marconi_core.serving.spec import ServerSpec
 from marconi_core.sim.server.batching import BatchingServer
+from marconi_core.sim.server.lengths import check_lengths
 from marconi_core.sim.server.sweep import CODE as SERVER_CODE
 from marconi_core.traces.trace import Trace
 
@@ -55,18 +54,12 @@ def check(trace: Trace, spec: ServerSpec, options: ReplayOptions) -> None:
             "flag, or --virtual"
         )
     count = planned(trace, options)
-    prompts, outputs = trace.n_in[:count], trace.n_out[:count]
-    empty = (prompts < 1) | (outputs < 1)
-    for i in np.flatnonzero(empty | (prompts + outputs > spec.context_length))[:1]:
-        if empty[i]:
-            raise PolicyError(
-                f"request {i} of the trace: a request needs at least one prompt token and one output "
-                "token"
-            )
-        raise PolicyError(
-            f"request {i} of the trace: {prompts[i]} prompt and {outputs[i]} output tokens are longer "
-            f"than the model's context of {spec.context_length} tokens; set context_length"
-        )
+    lengths = zip(trace.n_in[:count].tolist(), trace.n_out[:count].tolist(), strict=True)
+    for i, (prompt, output) in enumerate(lengths):
+        try:
+            check_lengths(prompt, output, spec.context_length)
+        except PolicyError as refused:
+            raise PolicyError(f"request {i} of the trace: {refused}") from None
 
 
 def forecast(

@@ -147,7 +147,7 @@ def _parser() -> argparse.ArgumentParser:
             "--model", required=True, help="folder with config.json, or a hub name"
         )
         command.add_argument(
-            "--set", nargs="+", default=[], metavar="FIELD=VALUE",
+            "--set", nargs="*", default=[], metavar="FIELD=VALUE",
             help="more fields of ServerSpec, such as max_mamba_cache_size=40",
         )  # fmt: skip
         command.add_argument("--site", type=Path, help="folder of the unpacked bundle")

@@ -10,9 +10,9 @@ import zlib
 from collections.abc import AsyncIterator, Sequence
 from typing import NamedTuple
 
-from marconi_core.errors import PolicyError
 from marconi_core.models.latency import BatchTimes
 from marconi_core.sim.server.batching import BatchingServer, Request
+from marconi_core.sim.server.lengths import check_lengths
 from marconi_core.sim.server.timing import TimedServer
 
 logger = logging.getLogger(__name__)
@@ -63,13 +63,7 @@ class Engine:
 
     def check(self, prompt: Sequence[int], output_tokens: int) -> None:
         """Raise PolicyError for a request that a server refuses."""
-        if not prompt or output_tokens < 1:
-            raise PolicyError("a request needs at least one prompt token and one output token")
-        if len(prompt) + output_tokens > self._context_length:
-            raise PolicyError(
-                f"{len(prompt)} prompt and {output_tokens} output tokens are longer than the model's "
-                f"context of {self._context_length} tokens"
-            )
+        check_lengths(len(prompt), output_tokens, self._context_length)
 
     def flush(self) -> bool:
         """Empty the cache; return False, and do nothing, while a request runs."""

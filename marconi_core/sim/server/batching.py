@@ -20,6 +20,7 @@ from numpy.typing import ArrayLike
 from marconi_core.errors import PolicyError
 from marconi_core.sim.server.engine import Running, ServerSimulator
 from marconi_core.sim.server.legacy import LegacyServerSimulator
+from marconi_core.sim.server.lengths import check_lengths
 from marconi_core.sim.server.tree import Tokens
 from marconi_core.sim.server.tuning import Following, OnlineTuner
 
@@ -168,8 +169,7 @@ class BatchingServer:
             PolicyError: the server would never start it.
         """
         request = Request(name, np.asarray(prompt, np.int64), np.asarray(output, np.int64))
-        if not (len(request.prompt) and len(request.output)):
-            raise PolicyError("a request needs at least one prompt token and one output token")
+        check_lengths(len(request.prompt), len(request.output))
         self.simulator.check_fits(name, len(request.prompt) + len(request.output))
         self.waiting.append(request)
         return request

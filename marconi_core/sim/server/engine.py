@@ -21,6 +21,7 @@ from marconi_core.policies.two_pool import (
     branch_point,
     states_to_spare,
 )
+from marconi_core.sim.server.lengths import check_lengths
 from marconi_core.sim.server.policy import STOCK, MarconiEviction, ServerPolicy, StockEviction
 from marconi_core.sim.server.tree import Inserted, Match, Node, Tokens
 
@@ -182,8 +183,7 @@ class ServerSimulator:
             PolicyError: the server would never start the request: it does not fit the KV pool.
         """
         prompt, output = np.asarray(prompt, np.int64), np.asarray(output, np.int64)
-        if not (prompt.ndim == output.ndim == 1 and len(prompt) and len(output)):
-            raise PolicyError("a request needs at least one prompt token and one output token")
+        check_lengths(len(prompt), len(output))
         self.check_fits(self.served + 1, len(prompt) + len(output))
         self.served += 1
         request = self.look_up(prompt)
