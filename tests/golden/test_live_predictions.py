@@ -33,19 +33,19 @@ def _key(replay: Recording) -> dict[str, object]:
 
 @pytest.mark.parametrize("row", SHIPPED.index)
 def test_predictions_are_near_what_was_measured(row: int) -> None:
-    """Hit rates within three points, medians a quarter too short at most; a P95 may be half as long: what
-    happens seldom on a real machine is not simulated."""
+    """Hit rates within four points, medians a quarter too short at most, P95 a third: what happens seldom on
+    a real machine is not simulated."""
     prediction = SHIPPED.loc[row]
     hits = measured(prediction, "token_hit_rate")
-    assert prediction["token_hit_rate"] == pytest.approx(hits, abs=0.03)
-    for percentile, shortest in (("ttft_p50_ms", 0.7), ("ttft_p95_ms", 0.55)):
+    assert prediction["token_hit_rate"] == pytest.approx(hits, abs=0.04)
+    for percentile, shortest in (("ttft_p50_ms", 0.7), ("ttft_p95_ms", 0.67)):
         if pd.notna(prediction[percentile]):
             ratio = prediction[percentile] / measured(prediction, percentile)
-            assert shortest < ratio < 1.1, percentile
+            assert shortest < ratio < 1.15, percentile
 
 
 def test_what_marconi_changes_is_predicted() -> None:
-    """Beside stock of the same strategy in the same place: hits gained within three points, times lowered
+    """Beside stock of the same strategy in the same place: hits gained within four points, times lowered
     where they were lowered."""
     places = SHIPPED.groupby([key for key in KEYS if key != "variant"])
     pairs = [
@@ -59,7 +59,7 @@ def test_what_marconi_changes_is_predicted() -> None:
     for before, after in pairs:
         gain = after["token_hit_rate"] - before["token_hit_rate"]
         seen = measured(after, "token_hit_rate") - measured(before, "token_hit_rate")
-        assert gain == pytest.approx(seen, abs=0.03) and gain > 0.1
+        assert gain == pytest.approx(seen, abs=0.04) and gain > 0.1
         if pd.notna(after["ttft_p50_ms"]):
             assert after["ttft_p50_ms"] < before["ttft_p50_ms"]
             assert measured(after, "ttft_p50_ms") < measured(before, "ttft_p50_ms")

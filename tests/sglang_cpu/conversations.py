@@ -13,7 +13,7 @@ from tests.sglang_cpu.server import CpuServer
 from tests.sglang_cpu.workloads import COSTS, Request
 
 FOLDER = Path(__file__).parents[2] / ".venv-sglang" / "conversations"
-POOLS = ((8_000, 12), (20_000, 40), (60_000, 120))
+POOLS = ((8_000, 12), (60_000, 120))
 MOST_PROMPT, MOST_OUTPUT = 3_000, 16
 """Tokens after which prompts and outputs are cut: each decoded token costs a scheduler's step."""
 

@@ -9,7 +9,7 @@ from marconi_core.models.latency import BatchTimes, PrefillLatency
 from marconi_core.replay.options import ReplayOptions
 from marconi_core.replay.rows import ReplayRow
 from marconi_core.replay.run import replay
-from marconi_core.replay.virtual import replay_virtually
+from marconi_core.replay.virtual import LONGEST_ROUND_TRIP_S, replay_virtually, round_trip_s
 from marconi_core.serving.errors import ReplayError
 from marconi_core.sim.server import PoolSizes, ServerSimulator
 from marconi_core.sim.server.batching import BatchingServer
@@ -89,8 +89,15 @@ def test_who_comes_while_a_batch_runs_waits_for_its_end() -> None:
     )
     # the second comes at 0.1 s and shares its batch with nobody: the third has no slot yet, and when it
     # has one, the second's batch has begun
-    assert [row.sent_s for row in rows] == pytest.approx([0, 0.1, 1.001])
-    assert [row.ttft_ms for row in rows] == pytest.approx([1000, 1900, 1999])
+    assert [row.sent_s for row in rows] == pytest.approx([0, 0.1, 1 + round_trip_s(0)], abs=1e-6)
+    assert [row.ttft_ms for row in rows] == pytest.approx(
+        [1000, 1900, 2000 - 1000 * round_trip_s(0)], abs=1e-3
+    )
+
+
+def test_round_trips_are_spread_evenly() -> None:
+    found = np.sort([round_trip_s(i) for i in range(1000)]) / LONGEST_ROUND_TRIP_S
+    assert np.abs(found - np.linspace(0, 1, 1000)).max() < 0.005 and found.min() > 0
 
 
 def test_a_trace_without_outputs_is_refused() -> None:
