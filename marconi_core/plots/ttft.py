@@ -26,15 +26,15 @@ def table(recordings: Iterable[Recording]) -> pd.DataFrame:
     """Return one row per variant, prompt length and cached tokens: times in milliseconds, warm-up left out.
 
     `fitted_ms` and the coefficients are those of `PrefillLatency`, fitted to the medians of the variant.
-    Recordings that are not complete are left out.
+    Of several recordings of a variant on a server, oldest first, the last counts; those that are not
+    complete do not.
 
     Raises:
         DataError: none is complete.
     """
+    latest = {(r.server, r.variant): r for r in recordings if r.complete}
     tables = []
-    for recording in recordings:
-        if not recording.complete:
-            continue
+    for recording in latest.values():
         cells = prefill_medians(recording)
         fit = prefill_fit(cells)
         cells.insert(0, "variant", recording.variant)

@@ -1,5 +1,6 @@
 """What a server would do with a trace, without one: rows in virtual time, written down as served ones are."""
 
+from dataclasses import asdict
 from functools import partial
 from pathlib import Path
 from typing import Any
@@ -12,7 +13,7 @@ from marconi_core.replay.recording import VIRTUAL, record_replay
 from marconi_core.replay.rows import ReplayRow
 from marconi_core.replay.virtual import replay_virtually
 from marconi_core.serving.errors import ServingError
-from marconi_core.serving.simulated.flags import server_of
+from marconi_core.serving.simulated.flags import parsed, server_of, times_of
 from marconi_core.serving.spec import ServerSpec
 from marconi_core.sim.server.batching import BatchingServer
 from marconi_core.sim.server.lengths import check_lengths
@@ -62,6 +63,17 @@ def check(trace: Trace, spec: ServerSpec, options: ReplayOptions) -> None:
             raise PolicyError(f"request {i} of the trace: {refused}") from None
 
 
+def made_by(spec: ServerSpec) -> dict[str, Any]:
+    """Return what a forecast depends on besides trace, server and load, as JSON: code and recorded times.
+
+    Raises:
+        NoTimesError: no times were recorded of such a server.
+        ServingError: a wrong flag.
+    """
+    options, _ = parsed(spec.arguments(port=0))
+    return {"code": code_digest(*CODE), "times": asdict(times_of(options))}
+
+
 def forecast(
     trace: Trace, spec: ServerSpec, options: ReplayOptions, output: Path
 ) -> list[ReplayRow]:
@@ -96,7 +108,7 @@ def _origin(spec: ServerSpec, server: BatchingServer) -> dict[str, Any]:
         "weights": "none",
         "devices": [],
         "versions": versions(),
-        "code": code_digest(*CODE),
+        **made_by(spec),
         "plugin": None,
         "spec": spec.model_dump(),
         "pools": {

@@ -10,6 +10,7 @@ import json
 import logging
 from collections.abc import Callable, Mapping
 from pathlib import Path
+from types import MappingProxyType
 from typing import Any
 
 from marconi_core.files import write_json
@@ -47,13 +48,16 @@ def replayed(trace: Trace, options: ReplayOptions) -> dict[str, Any]:
     }
 
 
-def is_complete(output: Path, wanted: Mapping[str, Any], code: str | None = None) -> bool:
+def is_complete(
+    output: Path, wanted: Mapping[str, Any], made_by: Mapping[str, Any] = MappingProxyType({})
+) -> bool:
     """Return whether a replay was recorded to its end.
 
     Args:
         output: its CSV file.
         wanted: what its JSON file must say, such as `replayed` and the server's `spec`.
-        code: digest of the code that must have made it; None for whichever.
+        made_by: what its JSON file must say of how it was made, if that matters: else it is to be made
+            again.
 
     Raises:
         ReplayError: it was, but of something else.
@@ -64,14 +68,17 @@ def is_complete(output: Path, wanted: Mapping[str, Any], code: str | None = None
     found = {"clock": REAL, **json.loads(description.read_text(encoding="utf-8"))}
     if found.get("requests") != found.get("requests_planned"):
         return False
-    wanted = json.loads(json.dumps(wanted))  # tuples become lists
-    different = [key for key, value in wanted.items() if found.get(key) != value]
-    if different:
+    if different := _different(found, wanted):
         raise ReplayError(
             f"{output}: holds a replay with another {', '.join(different)}; name another file, or "
             "delete this one"
         )
-    return code is None or code == found.get("code")
+    return not _different(found, made_by)
+
+
+def _different(found: Mapping[str, Any], wanted: Mapping[str, Any]) -> list[str]:
+    wanted = json.loads(json.dumps(dict(wanted)))  # tuples become lists
+    return [key for key, value in wanted.items() if found.get(key) != value]
 
 
 def record_replay(

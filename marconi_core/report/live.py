@@ -303,6 +303,7 @@ def _for_people(replays: pd.DataFrame) -> pd.DataFrame:
         "repeats": replays["repeats"],
         "hit rate, %": replays["token_hit_rate"].map(percent),
         "predicted, %": replays["predicted_token_hit_rate"].map(percent),
+        "requests that hit as predicted, %": replays["predicted_hit_as_predicted"].map(percent),
         **{f"TTFT P{p}, ms": replays[f"ttft_p{p}_ms"].map(whole) for p in (5, 50, 95, 99)},
         **{f"predicted P{p}, ms": replays[f"predicted_ttft_p{p}_ms"].map(whole) for p in (50, 95)},
         "tokens in/s": replays["input_tokens_per_s"].map(whole),

@@ -14,6 +14,7 @@ import sys
 from collections.abc import Iterable, Iterator, Mapping, Sequence
 from functools import partial
 from pathlib import Path
+from statistics import fmean
 from typing import NamedTuple
 
 import pandas as pd
@@ -21,6 +22,7 @@ import pandas as pd
 from marconi_core.errors import DataError, MarconiError, ModelError, PolicyError
 from marconi_core.files import atomic_path
 from marconi_core.replay.options import ReplayOptions
+from marconi_core.replay.rows import ReplayRow
 from marconi_core.replay.summary import summarize
 from marconi_core.replay.virtual import replay_virtually
 from marconi_core.serving.recordings import NoTimesError, Recording, load
@@ -41,6 +43,7 @@ class Prediction(NamedTuple):
 
     Attributes:
         server, load: see `Recording`.
+        hit_as_predicted: part of the requests whose cached tokens are as predicted, mean over repeats.
         ttft_p50_ms, ttft_p95_ms: NaN where no times of batches were recorded on the same GPU.
     """
 
@@ -54,6 +57,7 @@ class Prediction(NamedTuple):
     token_hit_rate: float
     ttft_p50_ms: float
     ttft_p95_ms: float
+    hit_as_predicted: float
 
 
 def predict(replays: Iterable[Recording], traces: Mapping[str, Trace]) -> Iterator[Prediction]:
@@ -68,30 +72,39 @@ def predict(replays: Iterable[Recording], traces: Mapping[str, Trace]) -> Iterat
     Raises:
         DataError: a trace is not the one that was replayed.
     """
-    done = set()
+    kinds: dict[tuple[str, str, str, str, int, int, int], list[Recording]] = {}
     for replay in replays:
-        requests = replay.requests_planned
         key = (
             replay.server, replay.load, replay.trace, replay.variant, replay.states, replay.kv_tokens,
-            requests,
+            replay.requests_planned,
         )  # fmt: skip
-        trace = traces.get(replay.trace)
-        if key in done or trace is None:
+        if (trace := traces.get(replay.trace)) is None:
             continue
-        done.add(key)
-        if trace.head(requests).digest() != replay.description["trace"]:
+        if trace.head(replay.requests_planned).digest() != replay.description["trace"]:
             raise DataError(f"{replay.path}: another trace was replayed than {replay.trace}.npz")
+        kinds.setdefault(key, []).append(replay)
+    for key, repeats in kinds.items():
+        replay, requests = repeats[0], repeats[0].requests_planned
         options = ReplayOptions.of({**replay.description["options"], "requests": requests})
         try:
             server, times_are_known = _server(replay)
-            found = summarize(replay_virtually(trace, server, options))
-        except (ModelError, PolicyError) as error:
+            rows = replay_virtually(traces[replay.trace], server, options)
+        except (ModelError, PolicyError, NoTimesError) as error:
             logger.warning("%s: not predicted: %s", replay.path, error)
             continue
+        found = summarize(rows)
         times = found.ttft_p50_ms, found.ttft_p95_ms
         if not times_are_known:
             times = float("nan"), float("nan")
-        yield Prediction(*key, found.token_hit_rate, *times)
+        equal = fmean(_hit_as_predicted(rows, repeat) for repeat in repeats)
+        yield Prediction(*key, found.token_hit_rate, *times, equal)
+
+
+def _hit_as_predicted(predicted: Sequence[ReplayRow], replay: Recording) -> float:
+    """Return the part of a replay's requests whose cached tokens are as predicted."""
+    cached = {row.request: row.cached_tokens for row in predicted}
+    served = replay.rows()
+    return float((served["request"].map(cached) == served["cached_tokens"]).mean())
 
 
 def _server(replay: Recording) -> tuple[TimedServer, bool]:

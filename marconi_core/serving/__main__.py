@@ -147,7 +147,7 @@ def _parser() -> argparse.ArgumentParser:
             "--model", required=True, help="folder with config.json, or a hub name"
         )
         command.add_argument(
-            "--set", nargs="*", default=[], metavar="FIELD=VALUE",
+            "--set", nargs="*", action="extend", default=[], metavar="FIELD=VALUE",
             help="more fields of ServerSpec, such as max_mamba_cache_size=40",
         )  # fmt: skip
         command.add_argument("--site", type=Path, help="folder of the unpacked bundle")
@@ -298,12 +298,16 @@ def _replay(options: argparse.Namespace) -> None:
     spec = _spec(options, how.server_fields)
     traces = {path: Trace.load(path) for path in options.trace}
     server = {"spec": spec.model_dump(), "clock": VIRTUAL if options.virtual else REAL}
-    code = _forecast_code() if options.virtual else None  # measurements outlive edits
+    made_by: Mapping[str, object] = {}  # measurements outlive edits
+    if options.virtual:
+        from marconi_core.replay.forecast import made_by as forecast_made_by
+
+        made_by = forecast_made_by(spec)
     pending = [
         (trace, output)
         for path, trace in traces.items()
         for output in outputs(options.output, path.stem, options.repeats)
-        if not is_complete(output, {**server, **replayed(trace, how)}, code)
+        if not is_complete(output, {**server, **replayed(trace, how)}, made_by)
     ]
     if not pending:
         print("replayed already")
@@ -311,13 +315,6 @@ def _replay(options: argparse.Namespace) -> None:
         _replay_virtually(spec, how, pending)
     else:
         _replay_live(options, spec, how, pending)
-
-
-def _forecast_code() -> str:
-    from marconi_core.provenance import code_digest
-    from marconi_core.replay.forecast import CODE
-
-    return code_digest(*CODE)
 
 
 def _replay_virtually(spec, how, pending) -> None:  # type: ignore[no-untyped-def]

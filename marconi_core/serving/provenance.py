@@ -61,8 +61,13 @@ def devices(spec: ServerSpec) -> list[dict[str, str]]:
     if spec.server == "simulated":
         return []
     known = nvidia.gpus("index", "uuid", *GPU_FIELDS)
-    served = (nvidia.named(name, known) for name in gpus(spec.tensor_parallel))
-    return [{field: gpu[field] for field in GPU_FIELDS} for gpu in served if gpu]
+    served = {name: nvidia.named(name, known) for name in gpus(spec.tensor_parallel)}
+    return [
+        {field: gpu[field] for field in GPU_FIELDS}
+        if gpu
+        else {"name": name}  # a part of one, by MIG
+        for name, gpu in served.items()
+    ]
 
 
 def installed(environment: dict[str, str], python: Path) -> tuple[dict[str, str], Path | None]:

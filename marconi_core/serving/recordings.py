@@ -14,11 +14,14 @@ import pandas as pd
 from pandas.errors import EmptyDataError
 
 from marconi_core.assets import resource
-from marconi_core.errors import DataError
+from marconi_core.errors import DataError, ModelError
+from marconi_core.models import load_hybrid_model
 from marconi_core.models.latency import BatchTimes, PrefillLatency
+from marconi_core.models.layers import Layer
 from marconi_core.serving.spec import VARIANTS
 
 SIMULATED = "simulated server"
+REFERENCE_MODEL = "nemotron_h_8b"
 REFERENCE_GPU = "NVIDIA H100 80GB HBM3"
 """The GPU whose times stand for a server's where there is none: times of all of SGLang's own ways of
 caching were recorded on it."""
@@ -61,6 +64,19 @@ class Recording(NamedTuple):
     def model(self) -> str:
         """Name under which the model was served."""
         return str(self._said("spec", "served_name"))
+
+    @property
+    def layers(self) -> tuple[Layer, ...] | None:
+        """Layers of the model; None where its config is not at hand."""
+        try:
+            return load_hybrid_model(str(self._said("spec", "model"))).layers
+        except ModelError:
+            return None
+
+    @property
+    def tensor_parallel(self) -> int:
+        """GPUs that the model was spread over."""
+        return int(self._said("spec").get("tensor_parallel", 1))
 
     @property
     def date(self) -> str:
@@ -158,37 +174,52 @@ class NoTimesError(DataError):
     """No times to first token were recorded."""
 
 
-def latest_ttft(*variants: str, gpu: str = REFERENCE_GPU) -> Recording:
+def latest_ttft(
+    *variants: str, model: str = REFERENCE_MODEL, gpu: str = REFERENCE_GPU, gpus: int = 1
+) -> Recording:
     """Return the latest complete times to first token that ship with the repository.
 
     Args:
         variants: the first of them that was recorded is taken.
-        gpu: on which.
+        model: of which; its layers count, not its name (see `load_hybrid_model`).
+        gpu: on which kind.
+        gpus: on how many.
 
     Raises:
         NoTimesError: there are none.
+        ModelError: no such model.
     """
-    recordings = [r for r in load(recorded_files("ttft")) if r.path.stem in variants and r.complete]
+    layers = load_hybrid_model(model).layers
+    recordings = [
+        recording
+        for recording in load(recorded_files("ttft"))
+        if recording.path.stem in variants and recording.complete
+        and recording.layers == layers and recording.tensor_parallel == gpus
+    ]  # fmt: skip
     on_gpu = [recording for recording in recordings if recording.gpu == gpu]
     for variant in variants:
         if found := [recording for recording in on_gpu if recording.path.stem == variant]:
             return found[-1]
-    gpus = ", ".join(dict.fromkeys(recording.gpu for recording in recordings)) or "none"
+    others = ", ".join(dict.fromkeys(recording.gpu for recording in recordings)) or "no GPU"
+    wanted = " or ".join(f"'{variant}'" for variant in variants)
     raise NoTimesError(
-        f"{resource('recorded')}: has no complete times to first token of '{variants[0]}' on "
-        f"'{gpu}', only on: {gpus}; record them with `python -m marconi_core.serving ttft --variant "
-        f"{variants[0]}`"
+        f"{resource('recorded')}: has no complete times to first token of '{model}', {wanted}, on "
+        f"{gpus} '{gpu}', only on {others}; record them with `python -m marconi_core.serving ttft "
+        f"--variant {variants[0]}`"
     )
 
 
-def batch_times(*variants: str, gpu: str = REFERENCE_GPU) -> BatchTimes:
+def batch_times(
+    *variants: str, model: str = REFERENCE_MODEL, gpu: str = REFERENCE_GPU, gpus: int = 1
+) -> BatchTimes:
     """Return how long batches take, by the latest recorded times to first token; see `latest_ttft`.
 
     Raises:
         NoTimesError: there are none.
+        ModelError: no such model.
         DataError: there are none of decoding.
     """
-    recording = latest_ttft(*variants, gpu=gpu)
+    recording = latest_ttft(*variants, model=model, gpu=gpu, gpus=gpus)
     rows = recording.rows()
     decoding = rows[(rows["purpose"] == "decode") & (rows["round"] >= 0)]
     if decoding.empty:

@@ -12,6 +12,7 @@ import pytest
 
 from marconi_core import datasets
 from marconi_core.traces.sources import SOURCES, load_workload
+from marconi_core.traces.tekken import build_tekken
 from marconi_core.traces.tokenizers import build_llama2
 from marconi_core.traces.trace import Workload
 from tests import real_data
@@ -41,6 +42,13 @@ def get(data_dir: Path) -> Callable[[str], Path]:
 def tokenizer(get: Callable[[str], Path], tmp_path_factory: pytest.TempPathFactory) -> Path:
     path = tmp_path_factory.mktemp("tokenizer") / "llama2-tokenizer.json"
     build_llama2(get("llama2_vocab"), path)
+    return path
+
+
+@pytest.fixture(scope="session")
+def tekken(get: Callable[[str], Path], tmp_path_factory: pytest.TempPathFactory) -> Path:
+    path = tmp_path_factory.mktemp("tekken") / "tekken-tokenizer.json"
+    build_tekken(get("tekken_vocab"), path)  # refuses other bytes than the pinned ones
     return path
 
 

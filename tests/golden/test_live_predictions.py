@@ -1,16 +1,24 @@
 """Replays recorded on GPUs beside their predictions: the simulated scheduler under the same load."""
 
 import statistics
+from pathlib import Path
 
 import pandas as pd
 import pytest
 
 from marconi_core.assets import resource
+from marconi_core.replay.options import ReplayOptions
 from marconi_core.replay.summary import ReplaySummary
+from marconi_core.replay.virtual import replay_virtually
 from marconi_core.report.predicted import KEYS, Prediction, predict, read_predictions
 from marconi_core.serving.recordings import Recording, load, recorded_files
-from marconi_core.traces.arrivals import PoissonArrivals
-from marconi_core.traces.trace import Workload
+from marconi_core.serving.simulated.flags import server_of
+from marconi_core.serving.spec import ServerSpec
+from marconi_core.sim.server import PoolSizes
+from marconi_core.traces.arrivals import PoissonArrivals, TypingArrivals
+from marconi_core.traces.retokenize import retokenize
+from marconi_core.traces.trace import Trace, Workload
+from marconi_core.traces.vocabulary import Vocabulary
 
 REPLAYS = [r for r in load(recorded_files("replay")) if r.complete]
 SHIPPED = read_predictions([resource("recorded")])
@@ -33,20 +41,23 @@ def _key(replay: Recording) -> dict[str, object]:
 
 @pytest.mark.parametrize("row", SHIPPED.index)
 def test_predictions_are_near_what_was_measured(row: int) -> None:
-    """Hit rates within four points, medians a quarter too short at most, P95 a third: what happens seldom on
-    a real machine is not simulated."""
+    """Stock's hit rates within half a point, Marconi's, whose alpha changes at other moments, within three;
+    medians a quarter too short at most, P95 a third: what happens seldom on a real machine is not
+    simulated."""
     prediction = SHIPPED.loc[row]
     hits = measured(prediction, "token_hit_rate")
-    assert prediction["token_hit_rate"] == pytest.approx(hits, abs=0.04)
-    for percentile, shortest in (("ttft_p50_ms", 0.7), ("ttft_p95_ms", 0.67)):
+    within = 0.03 if prediction["variant"].startswith("marconi") else 0.005
+    assert prediction["token_hit_rate"] == pytest.approx(hits, abs=within)
+    assert prediction["hit_as_predicted"] > 0.4
+    for percentile, shortest in (("ttft_p50_ms", 0.75), ("ttft_p95_ms", 0.67)):
         if pd.notna(prediction[percentile]):
             ratio = prediction[percentile] / measured(prediction, percentile)
-            assert shortest < ratio < 1.15, percentile
+            assert shortest < ratio < 1.1, percentile
 
 
 def test_what_marconi_changes_is_predicted() -> None:
-    """Beside stock of the same strategy in the same place: hits gained within four points, times lowered
-    where they were lowered."""
+    """Beside stock of the same strategy in the same place: hits gained within three points, and medians
+    lowered where they were lowered. How far P95 is lowered is not predicted (docs/architecture.md)."""
     places = SHIPPED.groupby([key for key in KEYS if key != "variant"])
     pairs = [
         (place.loc[stock], place.loc[ours])
@@ -59,19 +70,53 @@ def test_what_marconi_changes_is_predicted() -> None:
     for before, after in pairs:
         gain = after["token_hit_rate"] - before["token_hit_rate"]
         seen = measured(after, "token_hit_rate") - measured(before, "token_hit_rate")
-        assert gain == pytest.approx(seen, abs=0.04) and gain > 0.1
+        assert gain == pytest.approx(seen, abs=0.03) and gain > 0.1
         if pd.notna(after["ttft_p50_ms"]):
             assert after["ttft_p50_ms"] < before["ttft_p50_ms"]
             assert measured(after, "ttft_p50_ms") < measured(before, "ttft_p50_ms")
 
 
-def test_shipped_predictions_are_todays(swebench: Workload) -> None:
-    arrivals = PoissonArrivals(sessions_per_second=1, mean_response_time=5)
-    trace = swebench.schedule(arrivals.timestamps(swebench))
-    name = "swebench_sps=1_art=5_nums=100"
+def check_shipped(name: str, trace: Trace) -> None:
+    """Assert that the shipped predictions of a trace are those of today's code."""
     found = pd.DataFrame(predict(REPLAYS, {name: trace}), columns=list(Prediction._fields))
     wanted = SHIPPED[SHIPPED["trace"] == name]
+    assert len(wanted) >= 2
     pd.testing.assert_frame_equal(
         found.round(6).sort_values("variant", ignore_index=True),
         wanted.sort_values("variant", ignore_index=True),
     )
+
+
+def test_shipped_predictions_on_an_h100_are_todays(swebench: Workload) -> None:
+    arrivals = PoissonArrivals(sessions_per_second=1, mean_response_time=5)
+    trace = swebench.schedule(arrivals.timestamps(swebench))
+    check_shipped("swebench_sps=1_art=5_nums=100", trace)
+
+
+@pytest.fixture(scope="session")
+def sharegpt_in_tekken(sharegpt: Workload, tokenizer: Path, tekken: Path) -> Trace:
+    timed = sharegpt.schedule(TypingArrivals(sessions_per_second=1).timestamps(sharegpt))
+    return retokenize(timed, Vocabulary.load(tokenizer), Vocabulary.load(tekken))[0]
+
+
+@pytest.mark.network
+def test_shipped_predictions_on_h200s_are_todays(sharegpt_in_tekken: Trace) -> None:
+    check_shipped("sharegpt_sps=1_nums=100_tekken", sharegpt_in_tekken)
+
+
+@pytest.mark.network
+def test_requests_are_sent_in_the_order_of_a_live_replay(sharegpt_in_tekken: Trace) -> None:
+    """Under stock `no_buffer` each request then hits what it hit on the GPU."""
+    [replay] = [
+        r
+        for r in REPLAYS
+        if r.trace == "sharegpt_sps=1_nums=100_tekken" and r.variant == "no_buffer"
+    ]
+    spec = ServerSpec.of(replay.description["spec"])
+    server = server_of(spec, PoolSizes(replay.kv_tokens, replay.states), replay.running_requests)
+    options = ReplayOptions.of(replay.description["options"])
+    rows = replay_virtually(sharegpt_in_tekken, server, options)
+    served = replay.rows()
+    sent = [row.request for row in sorted(rows, key=lambda row: (row.sent_s, row.request))]
+    assert sent[:20] == served.sort_values(["sent_s", "request"])["request"].tolist()[:20]
+    assert [row.cached_tokens for row in rows] == served["cached_tokens"].tolist()

@@ -9,19 +9,11 @@ import pytest
 
 from marconi_core.traces.describe import shared_prefixes
 from marconi_core.traces.retokenize import retokenize
-from marconi_core.traces.tekken import build_tekken
 from marconi_core.traces.tokenizers import load_encoder
 from marconi_core.traces.trace import Workload
 from marconi_core.traces.vocabulary import Vocabulary
 
 pytestmark = pytest.mark.network
-
-
-@pytest.fixture(scope="session")
-def tekken(get: Callable[[str], Path], tmp_path_factory: pytest.TempPathFactory) -> Path:
-    path = tmp_path_factory.mktemp("tekken") / "tekken-tokenizer.json"
-    build_tekken(get("tekken_vocab"), path)  # refuses other bytes than the pinned ones
-    return path
 
 
 def test_tekken_gives_the_reference_ids(tekken: Path) -> None:

@@ -297,6 +297,8 @@ def test_predictions_are_the_simulators_under_the_same_load(tmp_path: Path) -> N
     for requests in (4, 6):  # of the same trace, each its own
         rate = sum(expected[:requests]) / trace.n_in[:requests].sum()
         assert in_turn["token_hit_rate"][requests] == pytest.approx(rate, abs=1e-6)
+    # the recorded rows hit 50 tokens each, which no prediction does
+    assert (found["hit_as_predicted"] == 0).all()
     assert of_unknown.token_hit_rate == in_turn["token_hit_rate"][6]
     assert np.isnan([of_unknown.ttft_p50_ms, of_unknown.ttft_p95_ms]).all()
     # times are the server's alone where it has nothing else to do, and longer where it has
@@ -321,7 +323,7 @@ def test_predicted_servers_have_the_settings_that_servers_told(
 
 
 def test_the_latest_of_several_predictions_counts(tmp_path: Path) -> None:
-    line = "GPU,alone,chats,marconi,40,9000,2,{},1,2"
+    line = "GPU,alone,chats,marconi,40,9000,2,{},1,2,1"
     for date, rate in (("2026-01-01", 0.25), ("2026-02-01", 0.75)):
         (tmp_path / date).mkdir()
         rows = [",".join(Prediction._fields), line.format(rate)]
@@ -450,7 +452,7 @@ def test_times_that_were_cut_off_do_not_count(measured_ttft: Path) -> None:
 def test_missing_times_are_one_error(measured_ttft: Path) -> None:
     latest_ttft("no_cache").path.unlink()
     with pytest.raises(
-        DataError, match=r"first token of 'no_cache' on 'NVIDIA H100.*', only on: none; record"
+        DataError, match=r"'no_cache', on 1 'NVIDIA H100.*', only on no GPU; record"
     ):
         latest_ttft("no_cache")
 
@@ -461,9 +463,17 @@ def test_times_are_those_of_a_gpu() -> None:
     assert latest_ttft("marconi", "extra_buffer").variant == "extra_buffer"
     assert latest_ttft("marconi", "extra_buffer", gpu="NVIDIA H200").variant == "marconi"
     with pytest.raises(
-        NoTimesError, match="on 'NVIDIA H200', only on: NVIDIA H100 80GB HBM3; record"
+        NoTimesError, match="on 1 'NVIDIA H200', only on NVIDIA H100 80GB HBM3; record"
     ):
         latest_ttft("no_buffer", gpu="NVIDIA H200")
+
+
+def test_times_are_those_of_a_model() -> None:
+    assert latest_ttft("no_buffer", model="nvidia/Nemotron-H-8B-Base-8K").variant == "no_buffer"
+    with pytest.raises(NoTimesError, match=r"of 'falcon_h1_7b'.* only on no GPU"):
+        latest_ttft("no_buffer", model="falcon_h1_7b")
+    with pytest.raises(NoTimesError, match="on 2 'NVIDIA H100"):
+        latest_ttft("no_buffer", gpus=2)
 
 
 def test_times_without_decoding_are_one_error(measured_ttft: Path) -> None:

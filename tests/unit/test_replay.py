@@ -300,7 +300,7 @@ def virtually(trace: Trace, tmp_path: Path) -> list[str]:
     return words
 
 
-SIMULATED_SERVER = ("--set", "server=simulated", "max_mamba_cache_size=9")
+SIMULATED_SERVER = ("--set", "server=simulated", "--set", "max_mamba_cache_size=9")
 
 
 def test_a_replay_in_virtual_time_is_written_down_the_same_way(
@@ -355,8 +355,12 @@ def test_a_replay_in_virtual_time_is_not_taken_for_a_served_one(
     assert "replayed already" in capsys.readouterr().out
 
 
-def test_other_code_replays_again_in_virtual_time_only(
-    virtually: list[str], tmp_path: Path, capsys: pytest.CaptureFixture[str]
+@pytest.mark.parametrize("other", [{"code": "another"}, {"times": {"token_ms": 1}}])
+def test_other_code_and_times_replay_again_in_virtual_time_only(
+    other: dict[str, object],
+    virtually: list[str],
+    tmp_path: Path,
+    capsys: pytest.CaptureFixture[str],
 ) -> None:
     words = [*virtually, *SIMULATED_SERVER]
     description = tmp_path / "out/talk.json"
@@ -364,7 +368,7 @@ def test_other_code_replays_again_in_virtual_time_only(
     first = json.loads(description.read_text())
     capsys.readouterr()
     for clock, said in (("virtual", "in virtual time"), ("real", "replayed already")):
-        description.write_text(json.dumps({**first, "code": "another", "clock": clock}))
+        description.write_text(json.dumps({**first, **other, "clock": clock}))
         assert main([word for word in words if clock == "virtual" or word != "--virtual"]) == 0
         assert said in capsys.readouterr().out
         assert (json.loads(description.read_text()) == first) == (clock == "virtual")
@@ -375,7 +379,17 @@ def test_other_code_replays_again_in_virtual_time_only(
     [
         (["extra_flags=--simulated-fault die@3"], "--simulated-fault: in virtual time there is no"),
         (["extra_flags=--simulated-fault=die@3"], "--simulated-fault: in virtual time there is no"),
-        (["extra_flags=--simulated-gpu 'my GPU'"], "on 'my GPU', only on: NVIDIA H100 80GB HBM3, "),
+        (
+            ["extra_flags=--simulated-gpu 'my GPU'"],
+            "on 1 'my GPU', only on NVIDIA H100 80GB HBM3, ",
+        ),
+        (["extra_flags=--simulated-gup A100"], "unknown option --simulated-gup"),
+        (["extra_flags=--simulated-speed fast"], "invalid float value: 'fast'"),
+        (
+            ["tensor_parallel=2"],
+            "'marconi' or 'extra_buffer', on 2 'NVIDIA H100 80GB HBM3', only on",
+        ),
+        (["model=falcon_h1_7b"], "of 'falcon_h1_7b', 'marconi' or 'extra_buffer', on 1 'NVIDIA"),
         (["extra_flags=--simulated-gpu 'my GPU"], "No closing quotation; quote words that have"),
         (["sglang=0.5.6.post2"], "only SGLang 0.5.16 is simulated batch by batch, not 0.5.6.post2"),
         (["context_length=100"], "request 5 of the trace: 102 prompt and 2 output"),

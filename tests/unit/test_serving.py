@@ -360,6 +360,8 @@ def test_a_recording_names_the_gpus_that_its_server_has(
         found = devices(spec(tensor_parallel=len(names)))
         assert [gpu["name"] for gpu in found] == names
         assert found[0]["driver_version"] == "580.1"
+    monkeypatch.setenv("CUDA_VISIBLE_DEVICES", "MIG-5ab1")
+    assert devices(spec()) == [{"name": "MIG-5ab1"}]
     assert devices(spec(server="simulated")) == []
 
 

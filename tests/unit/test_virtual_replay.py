@@ -9,7 +9,7 @@ from marconi_core.models.latency import BatchTimes, PrefillLatency
 from marconi_core.replay.options import ReplayOptions
 from marconi_core.replay.rows import ReplayRow
 from marconi_core.replay.run import replay
-from marconi_core.replay.virtual import LONGEST_ROUND_TRIP_S, replay_virtually, round_trip_s
+from marconi_core.replay.virtual import ROUND_TRIP_S, replay_virtually
 from marconi_core.serving.errors import ReplayError
 from marconi_core.sim.server import PoolSizes, ServerSimulator
 from marconi_core.sim.server.batching import BatchingServer
@@ -89,15 +89,17 @@ def test_who_comes_while_a_batch_runs_waits_for_its_end() -> None:
     )
     # the second comes at 0.1 s and shares its batch with nobody: the third has no slot yet, and when it
     # has one, the second's batch has begun
-    assert [row.sent_s for row in rows] == pytest.approx([0, 0.1, 1 + round_trip_s(0)], abs=1e-6)
-    assert [row.ttft_ms for row in rows] == pytest.approx(
-        [1000, 1900, 2000 - 1000 * round_trip_s(0)], abs=1e-3
+    assert [row.sent_s for row in rows] == pytest.approx([0, 0.1, 1 + ROUND_TRIP_S])
+    assert [row.ttft_ms for row in rows] == pytest.approx([1000, 1900, 2000 - 1000 * ROUND_TRIP_S])
+
+
+def test_a_next_turn_competes_for_the_slot_that_its_session_gives_back() -> None:
+    turns = [(0, 0), (0, 1), (1, 0), (1, 1), (0, 2)]
+    requests = [Request(s, turn, 0.0, [s] * 50, [1]) for s, turn in turns]
+    rows = replay_virtually(
+        Trace.build(requests), TimedServer(server(), TIMES), ReplayOptions(concurrency=1)
     )
-
-
-def test_round_trips_are_spread_evenly() -> None:
-    found = np.sort([round_trip_s(i) for i in range(1000)]) / LONGEST_ROUND_TRIP_S
-    assert np.abs(found - np.linspace(0, 1, 1000)).max() < 0.005 and found.min() > 0
+    assert [row.request for row in sorted(rows, key=lambda row: row.sent_s)] == [0, 1, 2, 3, 4]
 
 
 def test_a_trace_without_outputs_is_refused() -> None:

@@ -17,7 +17,7 @@ from marconi_core.serving.simulated.engine import Engine
 from marconi_core.serving.simulated.faults import Fault
 from marconi_core.serving.simulated.flags import (
     SGLANG,
-    command_line,
+    parsed,
     running_requests,
     simulated_server,
     times_of,
@@ -27,10 +27,10 @@ from marconi_core.sim.server import PoolSizes
 
 def main(arguments: Sequence[str] | None = None) -> int:
     """Serve until the process is ended; return 2 after one message if it cannot."""
-    options, others = command_line().parse_known_args(arguments)
     logging.basicConfig(level=logging.INFO, format="%(asctime)s %(message)s")
-    print(f"simulated server; without meaning here: {' '.join(others) or 'nothing'}")
     try:
+        options, others = parsed(arguments)
+        print(f"simulated server; without meaning here: {' '.join(others) or 'nothing'}")
         server = _server(options)
     except MarconiError as error:
         print(f"marconi: {error}", file=sys.stderr)

@@ -1,14 +1,15 @@
 """SGLang's command line, as far as it decides what is cached, and the server that it stands for."""
 
 import argparse
-from collections.abc import Mapping
-from typing import Any, get_args
+from collections.abc import Mapping, Sequence
+from typing import Any, NoReturn, get_args
 
 from marconi_core.errors import PolicyError
 from marconi_core.models import load_hybrid_model
 from marconi_core.models.cost import CostModel
 from marconi_core.models.latency import BatchTimes
 from marconi_core.policies.two_pool import BRANCH_GAIN, EvictionSettings, Objective
+from marconi_core.serving.errors import ServingError
 from marconi_core.serving.recordings import REFERENCE_GPU, batch_times
 from marconi_core.serving.spec import STRATEGIES, ServerSpec, plugin_variant
 from marconi_core.sim.server import (
@@ -29,9 +30,14 @@ SGLANG = "0.5.16"  # the release whose scheduler and cache are simulated
 H100_STATES, H100_KV_TOKENS = 253, 1_758_519
 
 
+class _Parser(argparse.ArgumentParser):
+    def error(self, message: str) -> NoReturn:
+        raise ServingError(f"simulated server: {message}")
+
+
 def command_line() -> argparse.ArgumentParser:
-    """Return the parser of the command line."""
-    parser = argparse.ArgumentParser(
+    """Return the parser of the command line; it raises ServingError."""
+    parser = _Parser(
         prog="python -m marconi_core.serving.simulated", allow_abbrev=False,
         description="A server without a GPU, with SGLang's options and API.",
     )  # fmt: skip
@@ -45,6 +51,7 @@ def command_line() -> argparse.ArgumentParser:
     parser.add_argument("--max-mamba-cache-size", type=int, default=H100_STATES)
     parser.add_argument("--max-total-tokens", type=int, default=H100_KV_TOKENS)
     parser.add_argument("--max-running-requests", type=int)
+    parser.add_argument("--tensor-parallel-size", type=int, default=1)
     parser.add_argument("--chunked-prefill-size", type=int, default=8192)
     parser.add_argument("--mamba-ssm-dtype")
     parser.add_argument("--disable-radix-cache", action="store_true")
@@ -68,6 +75,22 @@ def command_line() -> argparse.ArgumentParser:
         help="error, disconnect, hang or die at the N-th call of /generate",
     )  # fmt: skip
     return parser
+
+
+def parsed(words: Sequence[str] | None = None) -> tuple[argparse.Namespace, list[str]]:
+    """Return the options, and the words of SGLang's that mean nothing here.
+
+    Args:
+        words: of the command line; None for this process's own.
+
+    Raises:
+        ServingError: a value is wrong, or an option of the simulated server's own is unknown.
+    """
+    options, others = command_line().parse_known_args(words)
+    for word in others:
+        if word.startswith("--simulated"):
+            raise ServingError(f"simulated server: unknown option {word}")
+    return options, others
 
 
 def simulated_server(
@@ -118,13 +141,18 @@ def times_of(options: argparse.Namespace) -> BatchTimes:
     """Return how long batches take on a server that is started with these options.
 
     Raises:
-        NoTimesError: it was not recorded on that GPU.
+        NoTimesError: this model was not recorded on such GPUs.
     """
     strategy = "no_cache" if options.disable_radix_cache else options.mamba_radix_cache_strategy
     variants = [strategy]
     if options.enable_marconi:  # else stock's, which are longer under extra_buffer
         variants.insert(0, plugin_variant("marconi", strategy))
-    return batch_times(*variants, gpu=options.simulated_gpu)
+    return batch_times(
+        *variants,
+        model=options.model_path,
+        gpu=options.simulated_gpu,
+        gpus=options.tensor_parallel_size,
+    )
 
 
 def server_of(
@@ -144,7 +172,7 @@ def server_of(
         gpu: that it runs on; None for the one that the spec simulates.
 
     Raises:
-        NoTimesError: no times were recorded on this GPU.
+        NoTimesError: no times of this model were recorded on this GPU.
         ModelError: the layers of the model are not known: it is on the hub only, and none of ours.
         PolicyError: the pools are too small, or another release of SGLang is asked for.
     """
@@ -152,7 +180,7 @@ def server_of(
         raise PolicyError(
             f"sglang: only SGLang {SGLANG} is simulated batch by batch, not {spec.sglang}"
         )
-    options, _ = command_line().parse_known_args(spec.arguments(port=0))
+    options, _ = parsed(spec.arguments(port=0))
     options.max_running_requests = running or options.max_running_requests
     options.simulated_gpu = gpu or options.simulated_gpu
     if settings is not None:  # servers that had no such option kept a state at every branch point
