@@ -130,7 +130,9 @@ class ServerSpec(BaseModel):
         description="folder with config.json and weights; a name on the hub; for random weights also "
         "a name of `resources/models` or a JSON file of that kind"
     )
-    served_name: str = Field("nemotron-h-8b", min_length=1, description="name in the API")
+    served_name: str = Field(
+        "model", min_length=1, description="name in the API and in captions; else the model's own"
+    )
     weights: Literal["real", "dummy"] = Field(
         "dummy", description="dummy: random values; costs and cache are the same, the text is not"
     )
@@ -156,6 +158,14 @@ class ServerSpec(BaseModel):
     metrics: bool = Field(True, description="serve /metrics")
     forced_outputs: bool = Field(False, description="let requests choose their own output tokens")
     extra_flags: tuple[str, ...] = Field((), description="more flags of SGLang, one word each")
+
+    @model_validator(mode="before")
+    @classmethod
+    def _is_named_after_its_model(cls, fields: Any) -> Any:
+        if isinstance(fields, Mapping) and isinstance(model := fields.get("model"), str):
+            name = Path(model).name.removesuffix(".json").replace("_", "-").lower()
+            return {"served_name": name or "model", **fields}
+        return fields
 
     @field_validator("variant")
     @classmethod

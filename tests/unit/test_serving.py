@@ -365,6 +365,20 @@ def test_a_recording_names_the_gpus_that_its_server_has(
     assert devices(spec(server="simulated")) == []
 
 
+@pytest.mark.parametrize(
+    ("model", "name"),
+    [
+        ("nemotron_h_8b", "nemotron-h-8b"),
+        ("nvidia/Nemotron-H-8B-Base-8K", "nemotron-h-8b-base-8k"),
+        ("/models/Mine/", "mine"),
+    ],
+)
+def test_a_server_is_named_after_its_model(model: str, name: str) -> None:
+    assert f", {name}, no_buffer" in ServerSpec.of({"variant": "no_buffer", "model": model}).label
+    named = ServerSpec.of({"variant": "no_buffer", "model": model, "served_name": "other"})
+    assert named.served_name == "other"
+
+
 def test_visible_devices_name_the_gpus() -> None:
     assert gpus(2, {}) == ("0", "1")
     assert gpus(1, {"CUDA_VISIBLE_DEVICES": "3, 4"}) == ("3",)
