@@ -58,6 +58,11 @@ REFUSALS = (
         _set("enable_deterministic_inference"),
         "--enable-deterministic-inference aligns prefill chunks, which must end at branch points",
     ),
+    Refusal(_set("enable_pdmux"), "--enable-pdmux is not supported"),
+    Refusal(
+        _set("strip_thinking_cache"),
+        "--strip-thinking-cache cuts KVs back behind the prompt, and no state can follow them",
+    ),
     Refusal(_set("dllm_algorithm"), "diffusion models are not supported"),
     Refusal(
         lambda arguments: (

@@ -81,7 +81,8 @@ class PolicyHost:
         self._nodes: dict[int, Any] = {}
         if self.two_pool is not None:
             self.two_pool.reset()
-            self.two_pool.configure(self.settings.eviction)  # an alpha that was tuned goes, too
+            if self.tuner is not None and not self.tuner.stopped:
+                self.two_pool.configure(self.settings.eviction)  # the tuner starts over
         if self.tuner is not None:
             self.tuner.flushed()
         super().reset()  # type: ignore[misc]
@@ -124,7 +125,9 @@ class PolicyHost:
         """A request has ended and is cached; the tuner is told, and maybe has a new alpha."""
         if self.tuner is not None:
             alpha = self.two_pool.settings.alpha
-            self.tuner.observe(req.origin_input_ids, req.output_ids, req.marconi_hit, alpha)
+            # prefixes of an adapter (LoRA) or a cache salt are kept apart: not so by the simulators
+            if getattr(req, "extra_key", None) is None:
+                self.tuner.observe(req.origin_input_ids, req.output_ids, req.marconi_hit, alpha)
             if (alpha := self.tuner.poll()) is not None:
                 eviction = self.two_pool.settings
                 self.statistics.alpha_switches += alpha != eviction.alpha

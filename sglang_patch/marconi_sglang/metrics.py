@@ -87,12 +87,13 @@ class CacheMetrics:
             total.follow(counts[name])
         for name, gauge in self._gauges.items():
             gauge.set(counts[name])
-        for key, count in counts.get("evictions", {}).items():
-            if key not in self._evicted:
-                pool, kind = key.split("/")
-                child = self._evictions.labels(**self._labels, pool=pool, kind=kind)
-                self._evicted[key] = _Total(child)
-            self._evicted[key].follow(count)
+        evictions = counts.get("evictions", {})
+        for key in evictions.keys() - self._evicted.keys():
+            pool, kind = key.split("/")
+            child = self._evictions.labels(**self._labels, pool=pool, kind=kind)
+            self._evicted[key] = _Total(child)
+        for key, total in self._evicted.items():
+            total.follow(evictions.get(key, 0))  # none has been counted since a flush
         for state, gauge in self._tuner.items():
             gauge.set(counts["tuner"]["status"].partition(":")[0] == state)
 

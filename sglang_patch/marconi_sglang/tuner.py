@@ -5,6 +5,7 @@ another. If the process dies or cannot keep up, serving goes on with the alpha t
 log and /server_info say so.
 """
 
+import contextlib
 import json
 import logging
 import queue
@@ -55,6 +56,11 @@ class TunerProcess:
     def pid(self) -> int | None:
         return None if self._process is None else self._process.pid
 
+    @property
+    def stopped(self) -> bool:
+        """Whether alpha is tuned no longer."""
+        return self.status.startswith("stopped")
+
     def observe(
         self,
         prompt: Sequence[int],
@@ -88,7 +94,6 @@ class TunerProcess:
         """End the process."""
         if self._process is not None:
             self._stop("the server ended it")
-            self._process.kill()
             self._process.wait()
 
     def _start(self) -> None:
@@ -131,6 +136,12 @@ class TunerProcess:
         self._stop(f"its process ended with status {self._process.wait()}")
 
     def _stop(self, reason: str) -> None:
-        if not self.status.startswith("stopped"):
-            self.status = f"stopped: {reason}"
-            logger.warning("Marconi: alpha is tuned no longer, %s; it stays as it is", reason)
+        if self.stopped:
+            return
+        self.status = f"stopped: {reason}"
+        logger.warning("Marconi: alpha is tuned no longer, %s; it stays as it is", reason)
+        if self._process is not None:
+            self._process.kill()  # the reader sees its end
+        with contextlib.suppress(queue.Empty):
+            while True:  # what waits may be gigabytes
+                self._outbox.get_nowait()

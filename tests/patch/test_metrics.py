@@ -90,6 +90,21 @@ def test_counters_survive_a_flush(scrape: Scrape) -> None:
     assert load.cache.statistics.requests == 40
 
 
+def test_evictions_are_counted_on_after_a_flush(scrape: Scrape) -> None:
+    load = server(Setup(300, 8), MarconiSettings(eff_weight=0.0, **EVERY_BRANCH))
+    log_stats = attach(load)
+    evicted = 0
+    for requests in (30, 60):  # more than before, so that nothing shows that it started over
+        for request in random_requests(1, requests):
+            load.serve(*request)
+        log_stats()
+        evicted += sum(load.cache.two_pool.evictions.values())
+        load.flush()
+    assert (
+        sum(n for (name, *_), n in scrape().items() if name == "marconi_evictions_total") == evicted
+    )
+
+
 def test_the_tuner_is_shown(scrape: Scrape) -> None:
     load = server(Setup(300, 8), MarconiSettings(**EVERY_BRANCH))
     log_stats = attach(load)

@@ -119,6 +119,8 @@ REFUSED = (
     ("--speculative-algorithm NGRAM", "leave --speculative-algorithm out"),
     ("--disaggregation-mode prefill", "leave --disaggregation-mode out"),
     ("--enable-mixed-chunk", "--enable-mixed-chunk is not supported"),
+    ("--enable-pdmux", "--enable-pdmux is not supported"),
+    ("--strip-thinking-cache", "--strip-thinking-cache cuts KVs back"),
     ("--enable-streaming-session", "--enable-streaming-session is not supported"),
     ("--enable-unified-memory", "--enable-unified-memory is not supported"),
     ("--enable-linear-replayssm", "--enable-linear-replayssm is not supported"),

@@ -11,6 +11,7 @@ import sys
 import time
 from collections.abc import Callable
 from dataclasses import replace
+from types import SimpleNamespace
 
 import pytest
 from marconi_sglang.settings import MarconiSettings
@@ -121,8 +122,29 @@ def test_a_process_that_does_not_read_is_given_up(
             tuner.observe(range(200_000), [1])
         assert time.monotonic() - began < 5
         assert tuner.status == "stopped: it fell 3 requests behind"
+        assert tuner._outbox.qsize() == 0  # and the process, which holds as much, is ended
+        wait_for(lambda: tuner._process.returncode is not None)  # type: ignore[union-attr]
     finally:
         tuner.close()
+
+
+def test_prefixes_that_are_kept_apart_are_left_out(start: Start) -> None:
+    """The simulators would share them."""
+    cache = start(TUNED, *POOLS).cache
+    request = {"origin_input_ids": [1, 2], "output_ids": [3], "marconi_hit": 0}
+    cache.finished(SimpleNamespace(extra_key="adapter", **request))
+    assert cache.tuner.status == "idle"
+    cache.finished(SimpleNamespace(extra_key=None, **request))
+    assert cache.tuner.status == "running"
+
+
+def test_alpha_stays_when_nothing_tunes_it_any_more(start: Start) -> None:
+    load = start(TUNED, *POOLS)
+    load.serve([1, 2, 3], [4])
+    load.cache.two_pool.configure(replace(load.cache.two_pool.settings, alpha=1.5))
+    load.cache.tuner.close()
+    load.flush()
+    assert load.cache.two_pool.settings.alpha == 1.5
 
 
 def test_flushing_starts_the_tuner_over(start: Start) -> None:

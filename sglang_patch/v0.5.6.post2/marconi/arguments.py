@@ -16,7 +16,6 @@ REFUSALS = (
         "this SGLang caches states of hybrid models without overlap scheduling only; add "
         "--disable-overlap-schedule",
     ),
-    Refusal(lambda arguments: arguments.enable_pdmux, "--enable-pdmux is not supported"),
     Refusal(
         lambda arguments: arguments.enable_nsa_prefill_context_parallel,
         "--enable-nsa-prefill-context-parallel is not supported",
