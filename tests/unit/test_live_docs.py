@@ -16,7 +16,7 @@ PLACES = {
     ("NVIDIA H200", f"{SWEBENCH}_tekken"): "H200, the same in Tekken, 50 states, 12 in flight",
     ("NVIDIA H200", TAU): "H200, tau-airline, 60 states, 8 in flight",
     ("NVIDIA H200", SHAREGPT): "H200, ShareGPT, the same",
-    ("NVIDIA H200", LONG): "H200, long chats, the same",
+    ("NVIDIA H200", LONG): "H200, long chats (stand-in for LMSys), the same",
 }
 NAMES = {
     "no_buffer": "stock, `no_buffer`", "extra_buffer": "stock, `extra_buffer`",
