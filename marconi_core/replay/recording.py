@@ -10,7 +10,6 @@ import json
 import logging
 from collections.abc import Callable, Mapping
 from pathlib import Path
-from types import MappingProxyType
 from typing import Any
 
 from marconi_core.files import write_json
@@ -48,9 +47,7 @@ def replayed(trace: Trace, options: ReplayOptions) -> dict[str, Any]:
     }
 
 
-def is_complete(
-    output: Path, wanted: Mapping[str, Any], made_by: Mapping[str, Any] = MappingProxyType({})
-) -> bool:
+def is_complete(output: Path, wanted: Mapping[str, Any], made_by: Mapping[str, Any] = {}) -> bool:
     """Return whether a replay was recorded to its end.
 
     Args:
@@ -77,7 +74,7 @@ def is_complete(
 
 
 def _different(found: Mapping[str, Any], wanted: Mapping[str, Any]) -> list[str]:
-    wanted = json.loads(json.dumps(dict(wanted)))  # tuples become lists
+    wanted = json.loads(json.dumps(wanted))  # tuples become lists
     return [key for key, value in wanted.items() if found.get(key) != value]
 
 

@@ -44,17 +44,9 @@ def requests(replays: Iterable[Recording]) -> pd.DataFrame:
 
 def _where(replay: Recording) -> dict[str, Any]:
     """Return what is not in a replay's rows."""
-    return {
-        "server": replay.server,
-        "load": replay.load,
-        "trace": replay.trace,
-        "requests": replay.requests_planned,
-        "states": replay.states,
-        "kv_tokens": replay.kv_tokens,
-        "variant": replay.variant,
-        "date": replay.date,
-        "replay": replay.path.stem,
-    }
+    kind = replay.kind._asdict()
+    where = {name: kind[name] for name in (*PLACE, "variant")}
+    return {**where, "date": replay.date, "replay": replay.path.stem}
 
 
 _ROWS = [*PLACE, "variant", "date", "replay", *ReplayRow._fields]

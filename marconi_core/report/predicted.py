@@ -25,7 +25,7 @@ from marconi_core.replay.options import ReplayOptions
 from marconi_core.replay.rows import ReplayRow
 from marconi_core.replay.summary import summarize
 from marconi_core.replay.virtual import replay_virtually
-from marconi_core.serving.recordings import NoTimesError, Recording, load
+from marconi_core.serving.recordings import Kind, NoTimesError, Recording, load
 from marconi_core.serving.simulated.flags import server_of
 from marconi_core.serving.spec import ServerSpec
 from marconi_core.sim.server import PoolSizes
@@ -35,7 +35,7 @@ from marconi_core.traces.trace import Trace
 logger = logging.getLogger(__name__)
 
 PREDICTED = "predicted.csv"
-KEYS = ["server", "load", "trace", "variant", "states", "kv_tokens", "requests"]
+KEYS = list(Kind._fields)
 
 
 class Prediction(NamedTuple):
@@ -72,23 +72,19 @@ def predict(replays: Iterable[Recording], traces: Mapping[str, Trace]) -> Iterat
     Raises:
         DataError: a trace is not the one that was replayed.
     """
-    kinds: dict[tuple[str, str, str, str, int, int, int], list[Recording]] = {}
+    kinds: dict[Kind, list[Recording]] = {}
     for replay in replays:
-        key = (
-            replay.server, replay.load, replay.trace, replay.variant, replay.states, replay.kv_tokens,
-            replay.requests_planned,
-        )  # fmt: skip
         if (trace := traces.get(replay.trace)) is None:
             continue
         if trace.head(replay.requests_planned).digest() != replay.description["trace"]:
             raise DataError(f"{replay.path}: another trace was replayed than {replay.trace}.npz")
-        kinds.setdefault(key, []).append(replay)
-    for key, repeats in kinds.items():
-        replay, requests = repeats[0], repeats[0].requests_planned
-        options = ReplayOptions.of({**replay.description["options"], "requests": requests})
+        kinds.setdefault(replay.kind, []).append(replay)
+    for kind, repeats in kinds.items():
+        replay = repeats[0]
+        options = ReplayOptions.of({**replay.description["options"], "requests": kind.requests})
         try:
             server, times_are_known = _server(replay)
-            rows = replay_virtually(traces[replay.trace], server, options)
+            rows = replay_virtually(traces[kind.trace], server, options)
         except (ModelError, PolicyError, NoTimesError) as error:
             logger.warning("%s: not predicted: %s", replay.path, error)
             continue
@@ -97,7 +93,7 @@ def predict(replays: Iterable[Recording], traces: Mapping[str, Trace]) -> Iterat
         if not times_are_known:
             times = float("nan"), float("nan")
         equal = fmean(_hit_as_predicted(rows, repeat) for repeat in repeats)
-        yield Prediction(*key, found.token_hit_rate, *times, equal)
+        yield Prediction(*kind, found.token_hit_rate, *times, equal)
 
 
 def _hit_as_predicted(predicted: Sequence[ReplayRow], replay: Recording) -> float:

@@ -300,9 +300,9 @@ def _replay(options: argparse.Namespace) -> None:
     server = {"spec": spec.model_dump(), "clock": VIRTUAL if options.virtual else REAL}
     made_by: Mapping[str, object] = {}  # measurements outlive edits
     if options.virtual:
-        from marconi_core.replay.forecast import made_by as forecast_made_by
+        from marconi_core.replay import forecast
 
-        made_by = forecast_made_by(spec)
+        made_by = forecast.made_by(spec)
     pending = [
         (trace, output)
         for path, trace in traces.items()

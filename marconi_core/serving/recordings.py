@@ -29,6 +29,18 @@ caching were recorded on it."""
 REPEAT = re.compile(r"-\d+$")
 
 
+class Kind(NamedTuple):
+    """What a replay is of; see `Recording`. Repeats are of the same kind."""
+
+    server: str
+    load: str
+    trace: str
+    variant: str
+    states: int
+    kv_tokens: int
+    requests: int
+
+
 class Recording(NamedTuple):
     """One CSV file of raw rows, and what its JSON file says of it."""
 
@@ -132,6 +144,14 @@ class Recording(NamedTuple):
             ]
         )
 
+    @property
+    def kind(self) -> Kind:
+        """What was replayed, where, and how."""
+        return Kind(
+            self.server, self.load, self.trace, self.variant, self.states, self.kv_tokens,
+            self.requests_planned,
+        )  # fmt: skip
+
     def rows(self) -> pd.DataFrame:
         """Return the raw rows; without columns where the run ended before the first.
 
@@ -193,8 +213,8 @@ def latest_ttft(
     recordings = [
         recording
         for recording in load(recorded_files("ttft"))
-        if recording.path.stem in variants and recording.complete
-        and recording.layers == layers and recording.tensor_parallel == gpus
+        if recording.path.stem in variants and recording.tensor_parallel == gpus
+        and recording.layers == layers and recording.complete
     ]  # fmt: skip
     on_gpu = [recording for recording in recordings if recording.gpu == gpu]
     for variant in variants:
@@ -209,17 +229,12 @@ def latest_ttft(
     )
 
 
-def batch_times(
-    *variants: str, model: str = REFERENCE_MODEL, gpu: str = REFERENCE_GPU, gpus: int = 1
-) -> BatchTimes:
-    """Return how long batches take, by the latest recorded times to first token; see `latest_ttft`.
+def batch_times(recording: Recording) -> BatchTimes:
+    """Return how long batches take, by recorded times to first token; see `latest_ttft`.
 
     Raises:
-        NoTimesError: there are none.
-        ModelError: no such model.
         DataError: there are none of decoding.
     """
-    recording = latest_ttft(*variants, model=model, gpu=gpu, gpus=gpus)
     rows = recording.rows()
     decoding = rows[(rows["purpose"] == "decode") & (rows["round"] >= 0)]
     if decoding.empty:

@@ -163,8 +163,8 @@ class ServerSpec(BaseModel):
     @classmethod
     def _is_named_after_its_model(cls, fields: Any) -> Any:
         if isinstance(fields, Mapping) and isinstance(model := fields.get("model"), str):
-            name = Path(model).name.removesuffix(".json").replace("_", "-").lower()
-            return {"served_name": name or "model", **fields}
+            if name := Path(model).name.removesuffix(".json").replace("_", "-").lower():
+                return {"served_name": name, **fields}
         return fields
 
     @field_validator("variant")

@@ -81,9 +81,9 @@ class PolicyHost:
         self._nodes: dict[int, Any] = {}
         if self.two_pool is not None:
             self.two_pool.reset()
-            if self.tuner is not None and not self.tuner.stopped:
-                self.two_pool.configure(self.settings.eviction)  # the tuner starts over
         if self.tuner is not None:
+            if not self.tuner.stopped:
+                self.two_pool.configure(self.settings.eviction)  # an alpha that was tuned goes, too
             self.tuner.flushed()
         super().reset()  # type: ignore[misc]
         self.publish()

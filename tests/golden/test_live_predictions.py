@@ -35,21 +35,20 @@ def measured(prediction: pd.Series, value: str) -> float:
 
 
 def _key(replay: Recording) -> dict[str, object]:
-    values = (replay.server, replay.load, replay.trace, replay.variant, replay.states)
-    return dict(zip(KEYS, (*values, replay.kv_tokens, replay.requests_planned), strict=True))
+    return replay.kind._asdict()
 
 
 @pytest.mark.parametrize("row", SHIPPED.index)
 def test_predictions_are_near_what_was_measured(row: int) -> None:
-    """Stock's hit rates within half a point, Marconi's, whose alpha changes at other moments, within three;
-    medians a quarter too short at most, P95 a third: what happens seldom on a real machine is not
+    """Stock's hit rates within half a point, Marconi's, whose alpha changes at other moments, within a point
+    and a half, three where times are another GPU's; medians a quarter too short at most, P95 a third: what happens seldom on a real machine is not
     simulated."""
     prediction = SHIPPED.loc[row]
     hits = measured(prediction, "token_hit_rate")
-    within = 0.03 if prediction["variant"].startswith("marconi") else 0.005
+    within = {"marconi": 0.015, "marconi_no_buffer": 0.03}.get(prediction["variant"], 0.005)
     assert prediction["token_hit_rate"] == pytest.approx(hits, abs=within)
     assert prediction["hit_as_predicted"] > 0.4
-    for percentile, shortest in (("ttft_p50_ms", 0.75), ("ttft_p95_ms", 0.67)):
+    for percentile, shortest in (("ttft_p50_ms", 0.75), ("ttft_p95_ms", 0.69)):
         if pd.notna(prediction[percentile]):
             ratio = prediction[percentile] / measured(prediction, percentile)
             assert shortest < ratio < 1.1, percentile

@@ -9,13 +9,13 @@ from aiohttp import web
 
 from marconi_core.models.latency import BatchTimes
 from marconi_core.serving.client import Client
-from marconi_core.serving.recordings import batch_times
+from marconi_core.serving.recordings import batch_times, latest_ttft
 from marconi_core.serving.simulated.app import SimulatedServer
 from marconi_core.serving.simulated.engine import Engine
 from marconi_core.serving.simulated.faults import Fault
 from marconi_core.sim.server.batching import BatchingServer
 
-NO_BUFFER = batch_times("no_buffer")
+NO_BUFFER = batch_times(latest_ttft("no_buffer"))
 
 
 @contextlib.contextmanager

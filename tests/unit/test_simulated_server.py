@@ -17,7 +17,7 @@ from marconi_core.serving.__main__ import main
 from marconi_core.serving.client import Client
 from marconi_core.serving.errors import ServingError
 from marconi_core.serving.provenance import CODE
-from marconi_core.serving.recordings import batch_times, load
+from marconi_core.serving.recordings import batch_times, latest_ttft, load
 from marconi_core.serving.simulated.__main__ import main as simulated
 from marconi_core.serving.simulated.engine import Engine, made_up
 from marconi_core.serving.simulated.faults import Fault, at
@@ -73,7 +73,7 @@ def test_hits_are_those_of_the_servers_simulator(flags: str, hits: list[int]) ->
 
 def test_times_are_the_recorded_ones() -> None:
     # medians of resources/recorded: 57 to 61 ms, 621 ms, 82 ms; 8.1 to 8.3 ms a token
-    times = batch_times("no_buffer")
+    times = batch_times(latest_ttft("no_buffer"))
     assert times.prefill.ms(1024, 0) == pytest.approx(60, rel=0.2)
     assert times.prefill.ms(16384, 0) == pytest.approx(619, rel=0.15)
     assert times.prefill.ms(16384, 14745) == pytest.approx(82, rel=0.35)

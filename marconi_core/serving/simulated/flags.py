@@ -10,7 +10,7 @@ from marconi_core.models.cost import CostModel
 from marconi_core.models.latency import BatchTimes
 from marconi_core.policies.two_pool import BRANCH_GAIN, EvictionSettings, Objective
 from marconi_core.serving.errors import ServingError
-from marconi_core.serving.recordings import REFERENCE_GPU, batch_times
+from marconi_core.serving.recordings import REFERENCE_GPU, batch_times, latest_ttft
 from marconi_core.serving.spec import STRATEGIES, ServerSpec, plugin_variant
 from marconi_core.sim.server import (
     STOCK,
@@ -147,12 +147,13 @@ def times_of(options: argparse.Namespace) -> BatchTimes:
     variants = [strategy]
     if options.enable_marconi:  # else stock's, which are longer under extra_buffer
         variants.insert(0, plugin_variant("marconi", strategy))
-    return batch_times(
+    recording = latest_ttft(
         *variants,
         model=options.model_path,
         gpu=options.simulated_gpu,
         gpus=options.tensor_parallel_size,
     )
+    return batch_times(recording)
 
 
 def server_of(

@@ -183,6 +183,8 @@ class ServerSimulator:
             PolicyError: the server would never start the request: it does not fit the KV pool.
         """
         prompt, output = np.asarray(prompt, np.int64), np.asarray(output, np.int64)
+        if not prompt.ndim == output.ndim == 1:
+            raise PolicyError("prompt and output of a request are lists of tokens")
         check_lengths(len(prompt), len(output))
         self.check_fits(self.served + 1, len(prompt) + len(output))
         self.served += 1
