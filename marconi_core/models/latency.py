@@ -2,11 +2,13 @@
 
 ``ms = start + per_1024_tokens * (prompt - cached) / 1024 + per_million_pairs * pairs / 10^6``, where a
 pair is a token that is computed and one at or before it: attention. But never less than it takes to start
-the kernels of all layers, which is what short prompts wait for. One request at a time.
+the kernels of all layers, which is what short prompts wait for. That is on an idle server; `BatchTimes` adds
+what requests do that decode beside.
 """
 
 from collections.abc import Sequence
 from dataclasses import dataclass
+from typing import NamedTuple
 
 import numpy as np
 from numpy.typing import ArrayLike, NDArray
@@ -74,32 +76,71 @@ class PrefillLatency:
         return np.maximum(terms @ coefficients, self.least_ms)
 
 
+class Samples(NamedTuple):
+    """Milliseconds of requests, and how many others decoded meanwhile: one at least, somewhere."""
+
+    others: ArrayLike
+    ms: ArrayLike
+
+
 @dataclass(frozen=True)
 class BatchTimes:
     """How long a server's batches take.
 
     Attributes:
-        prefill: of prompts.
-        token_ms: of a decoding step, whatever the number of requests: what is read for it are the
-            model's weights, above all.
+        prefill: of prompts, where no request decodes.
+        token_ms: of a decoding step of one request: what is read for it are the model's weights, above all.
+        token_ms_per_other: more for each other request of the step.
+        prefill_ms_per_other: more of a batch of prompts for each request that waits for its next step.
     """
 
     prefill: PrefillLatency
     token_ms: float
+    token_ms_per_other: float = 0.0
+    prefill_ms_per_other: float = 0.0
 
-    @property
-    def decode_s(self) -> float:
-        """Seconds of a decoding step."""
-        return self.token_ms / 1e3
+    @classmethod
+    def fit(
+        cls,
+        prefill: PrefillLatency,
+        token_ms: float,
+        steps: float,
+        decoding: Samples,
+        prompts: Samples,
+    ) -> "BatchTimes":
+        """Return what requests beside others took more than alone, as lines through the origin.
 
-    def prefill_s(self, upto: Sequence[int], computed: Sequence[int]) -> float:
+        Args:
+            prefill, token_ms: alone.
+            steps: of the others that a prompt waits for, on average, before its batch begins.
+            decoding: times per token.
+            prompts: times to first token, less those of `prefill`.
+        """
+        per_other = _slope(decoding.others, np.asarray(decoding.ms) - token_ms)
+        others = np.asarray(prompts.others, np.float64)
+        waited = steps * (token_ms + per_other * (others - 1))
+        return cls(prefill, token_ms, per_other, _slope(others, np.asarray(prompts.ms) - waited))
+
+    def decode_s(self, running: int) -> float:
+        """Return the seconds of a decoding step of so many requests."""
+        return (self.token_ms + self.token_ms_per_other * (running - 1)) / 1e3
+
+    def prefill_s(self, upto: Sequence[int], computed: Sequence[int], running: int = 0) -> float:
         """Return the seconds of a batch that computes prompts.
 
         Args:
             upto: tokens of each prompt when the batch has ended.
             computed: how many of them were there before.
+            running: requests that decode before and after.
         """
-        return self.prefill.batch_ms(upto, computed) / 1e3
+        alone_ms = self.prefill.batch_ms(upto, computed)
+        return (alone_ms + self.prefill_ms_per_other * running) / 1e3
+
+
+def _slope(others: ArrayLike, more_ms: ArrayLike) -> float:
+    """Return the least-squares milliseconds per other request; never less than none."""
+    count = np.asarray(others, np.float64)
+    return max(0.0, float(count @ np.asarray(more_ms, np.float64) / (count @ count)))
 
 
 def _terms(prompt: ArrayLike, cached: ArrayLike) -> Array:

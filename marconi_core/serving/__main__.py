@@ -83,6 +83,9 @@ def _parser() -> argparse.ArgumentParser:
     )
     ttft.add_argument("--rounds", type=int, help="measured repetitions of the grid")
     ttft.add_argument("--lengths", type=int, nargs="+", help="prompt lengths in tokens")
+    ttft.add_argument(
+        "--others", type=int, nargs="*", help="requests that decode meanwhile, on a busy server"
+    )
     ttft.add_argument("--deadline", type=float, metavar="S", help="seconds for the requests")
     ttft.add_argument("--smoke", action="store_true", help="go through the checklist first")
 
@@ -396,7 +399,7 @@ def _ttft(options: argparse.Namespace) -> int:
     from marconi_core.serving.spec import VARIANTS
     from marconi_core.serving.ttft import Plan, measure, record, summarize, table
 
-    given = {"rounds": options.rounds, "lengths": options.lengths}
+    given = {name: getattr(options, name) for name in ("rounds", "lengths", "others")}
     plan = Plan(**{key: value for key, value in given.items() if value is not None})
     variant, failed = options.variant, 0
     runtime, starting = _running(options)

@@ -8,7 +8,7 @@ import http.client
 import json
 import re
 import time
-from collections.abc import Mapping, Sequence
+from collections.abc import Callable, Mapping, Sequence
 from typing import Any, NamedTuple
 
 from marconi_core.serving.errors import ServingError
@@ -150,13 +150,19 @@ class Client:
                 time.sleep(0.02)
 
     def generate(
-        self, input_ids: Sequence[int], output_tokens: int = 1, **options: object
+        self,
+        input_ids: Sequence[int],
+        output_tokens: int = 1,
+        *,
+        leaves: Callable[[], bool] = lambda: False,
+        **options: object,
     ) -> Reply:
         """Send one prompt of token ids, greedy and of fixed output length; return what was seen.
 
         Args:
             input_ids: the prompt.
             output_tokens: tokens to generate, end-of-sequence ignored.
+            leaves: asked with each token whether to go away; the server then aborts the request.
             options: more keys for the request's body.
 
         Raises:
@@ -189,6 +195,9 @@ class Client:
                 last = json.loads(data)
                 if "error" in last:
                     raise self._error("/generate", str(last["error"])[:QUOTED_BYTES])
+                if leaves():
+                    finished = True
+                    break
         except (OSError, http.client.HTTPException, ValueError) as error:
             raise self._error("/generate", f"{type(error).__name__}: {error}") from error
         finally:

@@ -15,7 +15,7 @@ import random
 import statistics
 from collections.abc import Iterable, Iterator, Sequence
 from concurrent.futures import ThreadPoolExecutor
-from typing import NamedTuple
+from typing import Any, NamedTuple
 
 from pydantic import BaseModel, ConfigDict, Field, NonNegativeInt, PositiveInt
 
@@ -124,7 +124,7 @@ def compare(client: Client, plan: Plan) -> Iterator[Row]:
         ServingError: a request failed; the rows so far have been yielded.
     """
     ids = random.Random(plan.seed).sample(TOKEN_IDS, plan.fingerprint)
-    asking = {"return_logprob": True, "token_ids_logprob": ids}
+    asking: dict[str, Any] = {"return_logprob": True, "token_ids_logprob": ids}
     families = [_Family(plan, number) for number in range(plan.families)]
     heartbeat = Heartbeat(logger, "outputs: %d of %d requests", interval_s=10)
     done = 0

@@ -16,7 +16,7 @@ from pandas.errors import EmptyDataError
 from marconi_core.assets import resource
 from marconi_core.errors import DataError, ModelError
 from marconi_core.models import load_hybrid_model
-from marconi_core.models.latency import BatchTimes, PrefillLatency
+from marconi_core.models.latency import BatchTimes, PrefillLatency, Samples
 from marconi_core.models.layers import Layer
 from marconi_core.serving.spec import VARIANTS
 
@@ -25,6 +25,10 @@ REFERENCE_MODEL = "nemotron_h_8b"
 REFERENCE_GPU = "NVIDIA H100 80GB HBM3"
 """The GPU whose times stand for a server's where there is none: times of all of SGLang's own ways of
 caching were recorded on it."""
+
+STEPS, OVERLAPPED_STEPS = 0.5, 1.5
+"""Decoding steps that a prompt waits for on average: the rest of the one that runs, and with overlap
+scheduling the next one, which was launched already."""
 
 REPEAT = re.compile(r"-\d+$")
 
@@ -117,6 +121,11 @@ class Recording(NamedTuple):
         return running
 
     @property
+    def overlap(self) -> bool:
+        """Whether the server prepared a batch while another ran."""
+        return not self._said("settings", "disable_overlap_schedule")
+
+    @property
     def plugin_settings(self) -> dict[str, Any] | None:
         """Settings of the plug-in, as the server has told them; None without the plug-in."""
         settings: dict[str, Any] | None = (self.description.get("marconi") or {}).get("settings")
@@ -178,11 +187,20 @@ class Recording(NamedTuple):
 
 
 def prefill_medians(recording: Recording) -> pd.DataFrame:
-    """Return times to first token of a ``ttft`` recording, one row per kind of prompt, warm-up left out."""
-    rows = recording.rows()
-    groups = rows[rows["round"] >= 0].groupby(["prompt_tokens", "prefix_tokens", "cached_tokens"])
+    """Return times to first token on an idle server of a ``ttft`` recording, one row per kind of prompt."""
+    rows = _measured(recording)
+    rows = rows[rows["others"] == 0]
+    groups = rows.groupby(["prompt_tokens", "prefix_tokens", "cached_tokens"])
     times = groups["ttft_ms"].agg(requests="size", median_ms="median", low_ms="min", high_ms="max")
     return times.reset_index()
+
+
+def _measured(recording: Recording) -> pd.DataFrame:
+    """Return the rows of a ``ttft`` recording, warm-up left out."""
+    rows = recording.rows()
+    if "others" not in rows:  # before busy servers were measured too
+        rows["others"] = 0
+    return rows[rows["round"] >= 0]
 
 
 def prefill_fit(cells: pd.DataFrame) -> PrefillLatency:
@@ -235,15 +253,27 @@ def batch_times(recording: Recording) -> BatchTimes:
     Raises:
         DataError: there are none of decoding.
     """
-    rows = recording.rows()
-    decoding = rows[(rows["purpose"] == "decode") & (rows["round"] >= 0)]
+    rows = _measured(recording)
+    decoding = rows[rows["purpose"] == "decode"]
     if decoding.empty:
         raise DataError(
             f"{recording.path}: has no times of decoding, only to first token; record them with "
             f"`python -m marconi_core.serving ttft --variant {recording.variant}`"
         )
     per_token = (decoding["total_ms"] - decoding["ttft_ms"]) / (decoding["output_tokens"] - 1)
-    return BatchTimes(prefill_fit(prefill_medians(recording)), float(per_token.median()))
+    prefill = prefill_fit(prefill_medians(recording))
+    token_ms = float(per_token[decoding["others"] == 0].median())
+    busy = rows[rows["others"] > 0]
+    if busy.empty:
+        return BatchTimes(prefill, token_ms)
+    more = busy["ttft_ms"] - prefill.ms(busy["prompt_tokens"], busy["cached_tokens"])
+    return BatchTimes.fit(
+        prefill,
+        token_ms,
+        OVERLAPPED_STEPS if recording.overlap else STEPS,
+        Samples(decoding["others"], per_token),
+        Samples(busy["others"], more),
+    )
 
 
 def by_order(variant: str) -> tuple[int, str]:

@@ -181,7 +181,7 @@ def test_a_batch_pays_its_start_once() -> None:
     ends = [chunk.end for chunk in batch.chunks]
     assert TIMES.prefill_s(ends, [0, 0, 0]) == pytest.approx(0.133)
     assert TIMES.prefill_s(ends, [8, 8, 8]) == pytest.approx(0.109)
-    assert TIMES.decode_s == 0.01
+    assert TIMES.decode_s(3) == 0.01
 
 
 @pytest.mark.parametrize(

@@ -10,10 +10,15 @@ import pytest
 from marconi_core.assets import resource
 from marconi_core.models import load_hybrid_model
 from marconi_core.serving.__main__ import main
+from marconi_core.serving.busy import decoding
 from marconi_core.serving.client import Client, Reply
 from marconi_core.serving.errors import ServingError
 from marconi_core.serving.memory import pool_memory
 from marconi_core.serving.ttft import Plan, Row, measure, record, summarize, table
+from marconi_core.sim.server import PoolSizes, ServerSimulator
+from marconi_core.sim.server.batching import BatchingServer
+
+from tests.unit.simulated_server import serving
 
 FAKE_SITE = Path(__file__).parent / "fake_sglang"
 RECORDED = sorted(resource("recorded").glob("*-ttft"))
@@ -51,7 +56,7 @@ class CountingClient(Client):
 
 PLAN = Plan(
     lengths=(100, 200), fractions=(0.0, 0.9), decode_lengths=(100,), decode_tokens=3, rounds=2,
-    warmup_rounds=1,
+    warmup_rounds=1, others=(),
 )  # fmt: skip
 
 
@@ -72,6 +77,37 @@ def test_every_request_is_a_row_and_hits_are_on_one_earlier_request() -> None:
     assert sum(what == "flush" for what, _ in client.asked) == 5 * 3
     decode = [row for row in rows if row.purpose == "decode"]
     assert {(row.output_tokens, row.total_ms - row.ttft_ms) for row in decode} == {(3, 2000.0)}
+
+
+def test_prompts_are_timed_beside_requests_that_decode() -> None:
+    plan = Plan(
+        lengths=(100,), fractions=(0.0,), decode_lengths=(), others=(1, 4), busy_lengths=(100, 300),
+        decode_tokens=3, rounds=2, warmup_rounds=1,
+    )  # fmt: skip
+    server = BatchingServer(ServerSimulator(PoolSizes(kv_tokens=10_000, states=40)), 8)
+    with serving(server) as client:
+        rows = list(measure(client, plan, "no_buffer"))
+    assert len(rows) == 3 * plan.requests_per_round == 3 * (1 + 2 * 3)
+    grid = [("cold", 100, 1), ("cold", 300, 1), ("decode", 100, 3)]
+    for others in plan.others:
+        beside = [row for row in rows if row.others == others]
+        assert [(r.purpose, r.prompt_tokens, r.output_tokens) for r in beside] == grid * 3
+        assert not any(row.cached_tokens for row in beside)
+    cells = summarize(rows)
+    assert [(c.others, c.prompt_tokens, c.requests) for c in cells] == [
+        (0, 100, 2), (1, 100, 4), (1, 300, 2), (4, 100, 4), (4, 300, 2)
+    ]  # fmt: skip
+
+
+def test_no_row_says_that_a_server_was_busy_when_it_was_not() -> None:
+    plan = PLAN.model_copy(update={"others": (2,), "other_tokens": 2})
+    rows: list[Row] = []
+    with serving(BatchingServer(ServerSimulator(PoolSizes(10_000, 40)), 8)) as client:
+        with pytest.raises(ServingError, match="2 of 2 requests .* give them more than 2 output"):
+            rows.extend(row for row in measure(client, plan, "no_buffer"))
+        with pytest.raises(ServingError, match="HTTP 400"), decoding(client, [[]], 10):
+            pass  # refused, and nobody waits for its first token
+    assert not any(row.others for row in rows)
 
 
 def test_the_order_changes_from_round_to_round_but_not_from_run_to_run() -> None:
@@ -109,8 +145,8 @@ def test_the_summary_leaves_warm_up_out() -> None:
 
     cells = summarize([row(-1, 900.0), row(0, 5.0), row(1, 1.0), row(2, 4.0), row(0, 2.0, 64)])
     assert [tuple(cell) for cell in cells] == [
-        (100, 0, 3, 4.0, 1.0, 5.0),
-        (100, 64, 1, 2.0, 2.0, 2.0),
+        (0, 100, 0, 3, 4.0, 1.0, 5.0),
+        (0, 100, 64, 1, 2.0, 2.0, 2.0),
     ]
     assert "4.0 (1.0 to 5.0)" in table(cells)
 
@@ -124,7 +160,7 @@ def test_the_command_line_measures_and_describes(
     tmp_path: Path, capsys: pytest.CaptureFixture[str]
 ) -> None:
     arguments = ["ttft", "--variant", "no_buffer", "--model", "nemotron_h_8b", "--rounds", "1"]
-    arguments += ["--lengths", "1000", "--site", str(FAKE_SITE), "--log", str(tmp_path / "log")]
+    arguments += ["--lengths", "1000", "--others", "--site", str(FAKE_SITE), "--log", str(tmp_path / "log")]
     assert main([*arguments, "--output", str(tmp_path)]) == 0
     described = json.loads((tmp_path / "no_buffer.json").read_text())
     assert described["requests"] == described["requests_planned"] == 24
