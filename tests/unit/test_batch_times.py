@@ -25,7 +25,9 @@ def served(simulator: ServerSimulator, others: int, prompt: int, output: int) ->
     """Return requests that came at any moment of the others' steps, as `ttft` records them."""
     tokens = np.random.default_rng(1)
     clock = TimedServer(BatchingServer(simulator, 64), KNOWN)
-    beside = [clock.server.submit(i, tokens.integers(1000, size=64), [1] * 4000) for i in range(others)]
+    beside = [
+        clock.server.submit(i, tokens.integers(1000, size=64), [1] * 4000) for i in range(others)
+    ]
     while any(not request.seen for request in beside):
         clock.step()
     rows = []
@@ -50,7 +52,11 @@ def test_times_beside_others_are_found_again(
     simulator: type[ServerSimulator], tmp_path: Path
 ) -> None:
     cells = [(0, length, 1) for length in (500, 2000, 8000)] + [(0, 500, 30)]
-    cells += [(others, length, output) for others in (3, 7, 15) for length, output in ((1000, 1), (1000, 30))]
+    cells += [
+        (others, length, output)
+        for others in (3, 7, 15)
+        for length, output in ((1000, 1), (1000, 30))
+    ]
     rows = [row for cell in cells for row in served(simulator(SIZES), *cell)]
     pd.DataFrame(rows).to_csv(tmp_path / "x.csv", index=False)
     settings = {"disable_overlap_schedule": not simulator(SIZES).overlap}

@@ -17,7 +17,6 @@ from marconi_core.serving.memory import pool_memory
 from marconi_core.serving.ttft import Plan, Row, measure, record, summarize, table
 from marconi_core.sim.server import PoolSizes, ServerSimulator
 from marconi_core.sim.server.batching import BatchingServer
-
 from tests.unit.simulated_server import serving
 
 FAKE_SITE = Path(__file__).parent / "fake_sglang"
@@ -103,7 +102,7 @@ def test_no_row_says_that_a_server_was_busy_when_it_was_not() -> None:
     plan = PLAN.model_copy(update={"others": (2,), "other_tokens": 2})
     rows: list[Row] = []
     with serving(BatchingServer(ServerSimulator(PoolSizes(10_000, 40)), 8)) as client:
-        with pytest.raises(ServingError, match="2 of 2 requests .* give them more than 2 output"):
+        with pytest.raises(ServingError, match=r"2 of 2 requests .* give them more than 2 output"):
             rows.extend(row for row in measure(client, plan, "no_buffer"))
         with pytest.raises(ServingError, match="HTTP 400"), decoding(client, [[]], 10):
             pass  # refused, and nobody waits for its first token
@@ -160,7 +159,15 @@ def test_the_command_line_measures_and_describes(
     tmp_path: Path, capsys: pytest.CaptureFixture[str]
 ) -> None:
     arguments = ["ttft", "--variant", "no_buffer", "--model", "nemotron_h_8b", "--rounds", "1"]
-    arguments += ["--lengths", "1000", "--others", "--site", str(FAKE_SITE), "--log", str(tmp_path / "log")]
+    arguments += [
+        "--lengths",
+        "1000",
+        "--others",
+        "--site",
+        str(FAKE_SITE),
+        "--log",
+        str(tmp_path / "log"),
+    ]
     assert main([*arguments, "--output", str(tmp_path)]) == 0
     described = json.loads((tmp_path / "no_buffer.json").read_text())
     assert described["requests"] == described["requests_planned"] == 24
