@@ -9,7 +9,7 @@ from matplotlib.ticker import LogLocator, NullFormatter
 
 from marconi_core.plots.panels import TEXT_WIDTH
 from marconi_core.plots.style import POLICY_COLORS, paper_style
-from marconi_core.report.live import PLACE
+from marconi_core.report.live import PLACE, recorded_as
 
 STOCK_COLOR, ADMISSION_COLOR, NONE_COLOR = "#E69F00", "#56B4E9", "#999999"
 COLORS = {
@@ -34,7 +34,7 @@ TITLE_CHARACTERS = 72  # of a line across both panels
 
 
 def draw(replays: pd.DataFrame) -> Figure:
-    """Draw a row of two panels per place (server, load, trace, pools), from `report.live.table`."""
+    """Draw a row of two panels per place (occasion, server, load, trace, pools), from `report.live.table`."""
     groups = [group for _, group in replays.groupby(PLACE, sort=False)]
     titles = [_title(group.iloc[0]) for group in groups]
     heights = [len(g) + 1.8 + 0.8 * t.count("\n") for g, t in zip(groups, titles, strict=True)] or [
@@ -69,7 +69,8 @@ def _title(row: pd.Series) -> str:
     data = "" if row["data"] == row["trace"] else f", {row['data']}"
     lines = (
         f"{row['trace']}{data}: {row['requests']:,} requests",
-        f"{row['server']}; {row['states']:,} states, {row['kv_tokens']:,} KV tokens",
+        f"{row['server']}{recorded_as(row['occasion'])}; {row['states']:,} states, "
+        f"{row['kv_tokens']:,} KV tokens",
         row["load"],
     )
     return "\n".join(fill(line, TITLE_CHARACTERS) for line in lines)

@@ -14,11 +14,11 @@ from marconi_core.report.claims import printed_values
 from marconi_core.report.page import Section
 from marconi_core.report.predicted import KEYS
 from marconi_core.report.roles import PAPER_DATASETS, Role, role_of
-from marconi_core.serving.recordings import SIMULATED, Recording, by_order, read_description
+from marconi_core.serving.recordings import HERE, SIMULATED, Recording, by_order, read_description
 from marconi_core.serving.spec import STRATEGIES, VARIANTS
 
 # replays in the same place can be compared
-PLACE = ["server", "load", "trace", "requests", "states", "kv_tokens"]
+PLACE = ["occasion", "server", "load", "trace", "requests", "states", "kv_tokens"]
 MEASURED = [
     "token_hit_rate", "ttft_p5_ms", "ttft_p50_ms", "ttft_p95_ms", "ttft_p99_ms",
     "input_tokens_per_s", "output_tokens_per_s", "mean_in_flight", "jitter_p95_ms",
@@ -172,6 +172,11 @@ def claims(replays: pd.DataFrame) -> pd.DataFrame:
     return pd.DataFrame(rows)
 
 
+def recorded_as(occasion: str) -> str:
+    """Return which recording it is, to be put behind a server's name; nothing for this machine's."""
+    return "" if occasion == HERE else f" ({occasion})"
+
+
 def _of_the_papers(replays: pd.DataFrame) -> pd.Series:
     """Return bool[n]: whether a row is of a data set of the paper, and not of a stand-in for it."""
     return replays["data"].isin(PAPER_DATASETS.values())
@@ -200,7 +205,7 @@ def _claim(
 def _place(row: pd.Series) -> str:
     """Return where a reduction was seen, with what has to be said of the data."""
     name = row["trace"] if row["data"] == row["trace"] else f"{row['trace']}, data: {row['data']}"
-    return f"{name}; {row['states']} states; {row['load']}"
+    return f"{name}; {row['states']} states; {row['load']}{recorded_as(row['occasion'])}"
 
 
 def parity(recordings: Iterable[Recording]) -> pd.DataFrame:
@@ -260,9 +265,11 @@ def page(
     yield Section("Live servers", origin)
     yield Section("The paper's claims, live", table=claims(replays) if len(replays) else None,
                   text="" if len(replays) else "No replay has been recorded yet.")  # fmt: skip
-    for (server, load), group in replays.groupby(["server", "load"], sort=False):
+    for (occasion, server, load), group in replays.groupby(
+        ["occasion", "server", "load"], sort=False
+    ):
         yield Section(
-            f"Replays on {server}",
+            f"Replays on {server}{recorded_as(occasion)}",
             f"Load: {load}. Medians over repeats. Predicted: by the server simulator under this load.",
             _for_people(group),
         )

@@ -1,6 +1,6 @@
 """What live servers say about the paper's claims, number by number, as far as they were measured.
 
-A claim is compared in each place (server, load, trace and pool sizes) in which both of its policies were
+A claim is compared in each place (occasion, server, load, trace and pool sizes) in which both of its policies were
 replayed. No server checkpoints every block as vLLM+ does, and the models and capacities of Figures 11
 to 13 are none that were served: those claims have no live value.
 """

@@ -42,11 +42,12 @@ class Prediction(NamedTuple):
     """One server on the first requests of one trace.
 
     Attributes:
-        server, load: see `Recording`.
+        occasion, server, load: see `Recording`.
         hit_as_predicted: part of the requests whose cached tokens are as predicted, mean over repeats.
         ttft_p50_ms, ttft_p95_ms: NaN where no times of batches were recorded on the same GPU.
     """
 
+    occasion: str
     server: str
     load: str
     trace: str
@@ -109,7 +110,7 @@ def _server(replay: Recording) -> tuple[TimedServer, bool]:
     pools = PoolSizes(replay.kv_tokens, replay.states)
     predicted = partial(server_of, spec, pools, replay.running_requests, replay.plugin_settings)
     try:
-        return predicted(gpu=replay.gpu), True
+        return predicted(gpu=replay.gpu, occasion=replay.occasion), True
     except NoTimesError:
         return predicted(), False
 

@@ -30,12 +30,16 @@ STEPS, OVERLAPPED_STEPS = 0.5, 1.5
 """Decoding steps that a prompt waits for on average: the rest of the one that runs, and with overlap
 scheduling the next one, which was launched already."""
 
+HERE = "here"
+"""The occasion of measurements that do not ship with the repository: those of this machine."""
+
 REPEAT = re.compile(r"-\d+$")
 
 
 class Kind(NamedTuple):
     """What a replay is of; see `Recording`. Repeats are of the same kind."""
 
+    occasion: str
     server: str
     load: str
     trace: str
@@ -60,6 +64,18 @@ class Recording(NamedTuple):
     def complete(self) -> bool:
         """Whether all requests that were planned have rows."""
         return 0 < len(self.rows()) == self._said("requests") == self.requests_planned
+
+    @property
+    def occasion(self) -> str:
+        """``DATE-DEVICE`` of a recording that ships with the repository: one machine; `HERE` for others.
+
+        Hosts differ where GPUs are the same: short prompts wait for kernels to be launched.
+        """
+        recorded = resource("recorded").resolve()
+        path = self.path.resolve()
+        if not path.is_relative_to(recorded):
+            return HERE
+        return path.relative_to(recorded).parts[0].rpartition("-")[0]
 
     @property
     def server(self) -> str:
@@ -157,8 +173,8 @@ class Recording(NamedTuple):
     def kind(self) -> Kind:
         """What was replayed, where, and how."""
         return Kind(
-            self.server, self.load, self.trace, self.variant, self.states, self.kv_tokens,
-            self.requests_planned,
+            self.occasion, self.server, self.load, self.trace, self.variant, self.states,
+            self.kv_tokens, self.requests_planned,
         )  # fmt: skip
 
     def rows(self) -> pd.DataFrame:
@@ -213,7 +229,11 @@ class NoTimesError(DataError):
 
 
 def latest_ttft(
-    *variants: str, model: str = REFERENCE_MODEL, gpu: str = REFERENCE_GPU, gpus: int = 1
+    *variants: str,
+    model: str = REFERENCE_MODEL,
+    gpu: str = REFERENCE_GPU,
+    gpus: int = 1,
+    occasion: str = HERE,
 ) -> Recording:
     """Return the latest complete times to first token that ship with the repository.
 
@@ -222,6 +242,7 @@ def latest_ttft(
         model: of which; its layers count, not its name (see `load_hybrid_model`).
         gpu: on which kind.
         gpus: on how many.
+        occasion: whose times are taken, rather than later ones, if it has any.
 
     Raises:
         NoTimesError: there are none.
@@ -237,7 +258,7 @@ def latest_ttft(
     on_gpu = [recording for recording in recordings if recording.gpu == gpu]
     for variant in variants:
         if found := [recording for recording in on_gpu if recording.path.stem == variant]:
-            return found[-1]
+            return max(found, key=lambda recording: (recording.occasion == occasion, recording.path))
     others = ", ".join(dict.fromkeys(recording.gpu for recording in recordings)) or "no GPU"
     wanted = " or ".join(f"'{variant}'" for variant in variants)
     raise NoTimesError(
