@@ -45,8 +45,22 @@ def _digest(files: Iterable[Path], root: Path) -> str:
 
 @cache  # many rules use the same modules, and every job parses all rules anew
 def syntax(file: Path) -> bytes:
-    """Return a module's syntax tree without comments, as bytes to digest."""
-    return ast.dump(ast.parse(file.read_text(encoding="utf-8"))).encode()
+    """Return a module's syntax tree without comments, as bytes to digest.
+
+    They are the same whichever Python runs: a newer one has more kinds of parts, but none where nothing is
+    written. So what was made on one machine is not made again on another.
+    """
+    return repr(_written(ast.parse(file.read_text(encoding="utf-8")))).encode()
+
+
+def _written(part: object) -> object:
+    """Return a part of a syntax tree as nested tuples, without what is empty."""
+    if isinstance(part, ast.AST):
+        fields = ((name, _written(value)) for name, value in ast.iter_fields(part))
+        return type(part).__name__, *(field for field in fields if field[1] not in (None, ()))
+    if isinstance(part, list):
+        return tuple(_written(item) for item in part)
+    return part
 
 
 def provenance_columns(trace_digest: str, *parts: str) -> dict[str, str]:

@@ -12,7 +12,7 @@ from marconi_core.errors import DataError
 from marconi_core.models.latency import PrefillLatency
 from marconi_core.plots.panels import grid
 from marconi_core.plots.style import paper_style
-from marconi_core.serving.recordings import Recording, by_order, prefill_fit, prefill_medians
+from marconi_core.serving.recordings import HERE, Recording, by_order, prefill_fit, prefill_medians
 
 # by the part of the prompt that was sent before: colour, marker, name
 SHARES = {
@@ -26,13 +26,13 @@ def table(recordings: Iterable[Recording]) -> pd.DataFrame:
     """Return one row per variant, prompt length and cached tokens: times in milliseconds, warm-up left out.
 
     `fitted_ms` and the coefficients are those of `PrefillLatency`, fitted to the medians of the variant.
-    Of several recordings of a variant on a server, oldest first, the last counts; those that are not
+    Of several recordings of a variant on one occasion, oldest first, the last counts; those that are not
     complete do not.
 
     Raises:
         DataError: none is complete.
     """
-    latest = {(r.server, r.variant): r for r in recordings if r.complete}
+    latest = {(r.occasion, r.server, r.variant): r for r in recordings if r.complete}
     tables = []
     for recording in latest.values():
         cells = prefill_medians(recording)
@@ -40,6 +40,7 @@ def table(recordings: Iterable[Recording]) -> pd.DataFrame:
         cells.insert(0, "variant", recording.variant)
         cells["fitted_ms"] = fit.ms(cells["prompt_tokens"], cells["cached_tokens"])
         cells = cells.assign(**asdict(fit))
+        cells["occasion"] = recording.occasion
         cells["server"] = recording.server
         cells["date"] = recording.date
         tables.append(cells)
@@ -51,17 +52,19 @@ def table(recordings: Iterable[Recording]) -> pd.DataFrame:
 
 
 def draw(rows: pd.DataFrame) -> Figure:
-    """Draw one panel per server and variant from the rows of `table`: medians, their range, and the fit."""
-    servers = sorted(
-        set(zip(rows["server"], rows["variant"], strict=True)),
-        key=lambda key: (key[0], by_order(key[1])),
-    )
+    """Draw one panel per server, occasion and variant from the rows of `table`: medians, range, and fit."""
+    keys = ["server", "occasion", "variant"]
+    order = rows[keys].drop_duplicates()
+    order = order.assign(order=order["variant"].map(by_order)).sort_values([*keys[:2], "order"])
     with paper_style():
-        figure, cells = grid(len(servers), (2.1, 3.0), in_a_row=3, sharey=True)
+        figure, cells = grid(len(order), (2.1, 3.0), in_a_row=3, sharey=True)
         panels = [axes for (axes,) in cells]
-        for axes, (server, variant) in zip(panels, servers, strict=True):
-            _panel(axes, rows[(rows["server"] == server) & (rows["variant"] == variant)])
-            axes.set_title(f"{variant}\n{server.partition(', ')[0]}")
+        for axes, (server, occasion, variant) in zip(
+            panels, order[keys].itertuples(index=False), strict=True
+        ):
+            _panel(axes, rows[(rows[keys] == [server, occasion, variant]).all(axis=1)])
+            place = [] if occasion == HERE else [occasion]
+            axes.set_title("\n".join([variant, server.partition(", ")[0], *place]))
             axes.set_xlabel("prompt (1,024 tokens)")
         figure.supylabel("time to first token (ms)")
         most = max(panels, key=lambda axes: len(axes.get_legend_handles_labels()[1]))

@@ -1,7 +1,7 @@
 """What live servers say about the paper's claims, number by number, as far as they were measured.
 
 A claim is compared in each place (occasion, server, load, trace and pool sizes) in which both of its policies were
-replayed. No server checkpoints every block as vLLM+ does, and the models and capacities of Figures 11
+replayed under the same strategy. No server checkpoints every block as vLLM+ does, and the models and capacities of Figures 11
 to 13 are none that were served: those claims have no live value.
 """
 
@@ -10,7 +10,7 @@ from collections.abc import Callable, Iterable, Mapping
 import pandas as pd
 
 from marconi_core.report.claims import Claim
-from marconi_core.report.live import NO_CACHE, PLACE, SGLANG_PLUS, reductions
+from marconi_core.report.live import NO_CACHE, PLACE, SGLANG_PLUS, reductions, strategy_of
 from marconi_core.serving.recordings import SIMULATED
 
 
@@ -89,7 +89,8 @@ def _values(claim: Claim, replays: pd.DataFrame) -> list[float]:
         return found.sort_values("points")[column].tail(1).tolist()
     if claim.measure in IN_EACH_PLACE:
         compute = IN_EACH_PLACE[claim.measure]
-        values = (compute(place, claim.at) for _, place in replays.groupby(PLACE, sort=False))
+        alike = [*PLACE, replays["variant"].map(strategy_of)]
+        values = (compute(place, claim.at) for _, place in replays.groupby(alike, sort=False))
         return [value for value in values if not pd.isna(value)]
     return []
 

@@ -407,6 +407,7 @@ def _ttft(options: argparse.Namespace) -> int:
         if options.smoke:
             failed = _checklist(server, runtime, options.output / f"{variant}.smoke.json")
         plan = plan if VARIANTS[variant].reuses else plan.without_cache()
+        plan = plan.beside_at_most(server.client.info().running_requests - 1)
         expected = plan.requests_per_round * (plan.rounds + plan.warmup_rounds)
         described = {**provenance(server, runtime), "plan": plan.model_dump()}
         described |= {"requests_planned": expected, "requests": 0}

@@ -258,7 +258,9 @@ def latest_ttft(
     on_gpu = [recording for recording in recordings if recording.gpu == gpu]
     for variant in variants:
         if found := [recording for recording in on_gpu if recording.path.stem == variant]:
-            return max(found, key=lambda recording: (recording.occasion == occasion, recording.path))
+            return max(
+                found, key=lambda recording: (recording.occasion == occasion, recording.path)
+            )
     others = ", ".join(dict.fromkeys(recording.gpu for recording in recordings)) or "no GPU"
     wanted = " or ".join(f"'{variant}'" for variant in variants)
     raise NoTimesError(

@@ -39,7 +39,7 @@ class Plan(BaseModel):
     model_config = ConfigDict(extra="forbid", frozen=True)
 
     lengths: tuple[PositiveInt, ...] = Field(
-        (1024, 1536, 2048, 3072, 4096, 6144, 8192, 12288, 16384, 24576, 32768),
+        (128, 512, 1024, 1536, 2048, 3072, 4096, 6144, 8192, 12288, 16384, 24576, 32768),
         min_length=1,
         description="prompt lengths in tokens",
     )
@@ -74,6 +74,10 @@ class Plan(BaseModel):
     def without_cache(self) -> "Plan":
         """Return the plan for a server that keeps no prefixes: cold prompts only."""
         return self.model_copy(update={"fractions": (0.0,)})
+
+    def beside_at_most(self, others: int) -> "Plan":
+        """Return the plan for a server on which only so many requests run beside the measured one."""
+        return self.model_copy(update={"others": tuple(n for n in self.others if n <= others)})
 
     @property
     def requests_per_round(self) -> int:

@@ -16,7 +16,7 @@ TRACE = "agents_sps=1_art=5_nums=9"
 
 def replay(variant: str, hits: float, ttft: float, **changes: object) -> dict[str, object]:
     return {
-        "server": "a GPU", "load": "8 in flight", "trace": TRACE, "dataset": "agents",
+        "occasion": "here", "server": "a GPU", "load": "8 in flight", "trace": TRACE, "dataset": "agents",
         "data": "agents", "states": 40, "kv_tokens": 9000, "variant": variant,
         "requests": 3, "repeats": 3, "token_hit_rate": hits,
         **{f"ttft_p{p}_ms": ttft for p in (5, 50, 95)}, **changes,
@@ -78,6 +78,14 @@ def test_any_name_of_a_trace_has_its_data_set() -> None:
         found = role_of(trace, roles)
         assert found is not None and found.dataset == dataset
     assert role_of("chatter_sps=1", roles) is None
+
+
+def test_policies_are_compared_under_the_same_strategy_only() -> None:
+    without_overlap = [replay("marconi_no_buffer", 0.9, 10)]
+    assert values([*REPLAYS[1:2], *without_overlap]) == {
+        "fig10-sglang": "25.0", "fig10-marconi": "90.0"
+    }  # fmt: skip
+    assert values([*REPLAYS, *without_overlap])["fig10-p95-ms"] == "100.0"
 
 
 def test_without_a_baseline_nothing_is_compared() -> None:

@@ -39,10 +39,11 @@ from marconi_core.serving.recordings import (
     recorded_files,
 )
 from marconi_core.serving.simulated.flags import server_of
-from marconi_core.serving.spec import ServerSpec
+from marconi_core.serving.spec import STRATEGIES, ServerSpec
 from marconi_core.sim.server import PoolSizes, ServerSimulator
 from marconi_core.traces.trace import Request, Trace
 
+STOCK = tuple(STRATEGIES)
 GPU = [{"name": "Test GPU"}]
 LOAD = "8 in flight, closed loop, outputs substituted, SGLang 0.5.16"
 ROLES = [Role("chats", "sharegpt", False), Role("chats_long", "lmsys", True)]
@@ -170,12 +171,12 @@ def test_stand_ins_say_so_and_are_not_judged(tmp_path: Path, trace: str, said: s
 def test_replays_under_different_load_are_not_compared(
     folder: Path, tmp_path: Path, changes: dict[str, Any], load: str
 ) -> None:
-    before = live.reductions(table(folder), live.STOCK)
+    before = live.reductions(table(folder), STOCK)
     record(folder / "busy", "chats-1", [1.0, 1.0], **changes)
     replays = table(folder)
     assert set(replays["load"]) == {LOAD, load}
     assert len(replays[replays["variant"] == "marconi"]) == 2
-    pd.testing.assert_frame_equal(live.reductions(replays, live.STOCK), before)
+    pd.testing.assert_frame_equal(live.reductions(replays, STOCK), before)
     first = islice(live.page("", replays, *[pd.DataFrame()] * 3, []), 4)
     texts = [section.text for section in first if section.title.startswith("Replays on")]
     wanted = sorted([LOAD, load])
@@ -197,10 +198,54 @@ def test_stock_is_compared_with_the_same_strategy(folder: Path) -> None:
         assert f"({percent} % of {strategy}," in claims["here"][claim]
 
 
+def test_admission_only_is_compared_with_the_same_strategy(folder: Path) -> None:
+    before = live.reductions(table(folder), live.SGLANG_PLUS)
+    record(folder / "ours", "chats-1", [1, 1], variant="marconi_no_buffer")
+    pd.testing.assert_frame_equal(live.reductions(table(folder), live.SGLANG_PLUS), before)
+    record(folder / "theirs", "chats-1", [2, 2], variant="admission_only_no_buffer")
+    again = live.reductions(table(folder), live.SGLANG_PLUS)
+    found = again.set_index("baseline")
+    assert found["marconi"]["admission_only_no_buffer"] == "marconi_no_buffer"
+    assert found["percent"]["admission_only_no_buffer"] == 50
+    pd.testing.assert_frame_equal(
+        again[again["baseline"] == "admission_only"].reset_index(drop=True), before
+    )
+
+
+def test_replays_of_another_machine_are_not_compared(
+    folder: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    shipped = folder.parent / "resources/recorded"
+    for occasion, ttft in (("2026-01-01-gpu", 90.0), ("2026-01-01-gpub", 10.0)):
+        record(shipped / f"{occasion}-replay/50/x", "chats-1", [ttft] * 2)
+    record(shipped / "2026-01-01-gpub-replay/50/y", "chats-1", [20.0] * 2, variant="extra_buffer")
+    monkeypatch.setattr(recordings, "resource", lambda name: shipped.parent / name)
+    replays = live.table(load(csv_files([str(folder), str(shipped)])), read_predictions([]))
+    found = live.reductions(replays, ["extra_buffer"]).set_index("occasion")
+    assert found["percent"].to_dict() == {"2026-01-01-gpub": 50}
+    assert set(replays["occasion"]) == {"here", "2026-01-01-gpu", "2026-01-01-gpub"}
+    titles = [axes.get_title("left") for axes in live_plot.draw(replays).axes[::2]]
+    assert [title.count("(2026-01-01-gpu") for title in titles] == [1, 1, 0]
+    assert "(2026-01-01-gpub)" in live.claims(replays)["here"].iloc[-1]
+
+
+def test_times_of_the_same_machine_are_taken() -> None:
+    gpu = "NVIDIA H200"
+    occasions = {
+        r.occasion
+        for r in load(recorded_files("ttft"))
+        if r.gpu == gpu and r.path.stem == "marconi"
+    }
+    assert len(occasions) > 1
+    for occasion in occasions:
+        assert latest_ttft("marconi", gpu=gpu, occasion=occasion).occasion == occasion
+    assert latest_ttft("marconi", gpu=gpu, occasion="elsewhere").occasion == max(occasions)
+
+
 def test_replays_of_fewer_requests_are_not_compared(folder: Path) -> None:
-    before = live.reductions(table(folder), live.STOCK)
+    before = live.reductions(table(folder), STOCK)
     record(folder / "short", "chats-1", [1.0])
-    pd.testing.assert_frame_equal(live.reductions(table(folder), live.STOCK), before)
+    pd.testing.assert_frame_equal(live.reductions(table(folder), STOCK), before)
 
 
 def test_a_simulated_server_gets_no_verdict(tmp_path: Path) -> None:
@@ -323,7 +368,7 @@ def test_predicted_servers_have_the_settings_that_servers_told(
 
 
 def test_the_latest_of_several_predictions_counts(tmp_path: Path) -> None:
-    line = "GPU,alone,chats,marconi,40,9000,2,{},1,2,1"
+    line = "here,GPU,alone,chats,marconi,40,9000,2,{},1,2,1"
     for date, rate in (("2026-01-01", 0.25), ("2026-02-01", 0.75)):
         (tmp_path / date).mkdir()
         rows = [",".join(Prediction._fields), line.format(rate)]
@@ -376,17 +421,14 @@ def test_another_trace_is_not_predicted(tmp_path: Path, capsys: pytest.CaptureFi
 
 def test_recorded_times_are_drawn_and_fitted(tmp_path: Path) -> None:
     rows = ttft_plot.table(load(recorded_files("ttft")))
-    servers = rows.groupby("server")["variant"].agg(set)
-    assert servers["NVIDIA H100 80GB HBM3, random weights"] == {
-        "no_cache",
-        "no_buffer",
-        "extra_buffer",
-    }
-    assert servers["NVIDIA H200, random weights"] == {"extra_buffer", "marconi"}
+    variants = rows.groupby("occasion")["variant"].agg(set)
+    assert variants["2026-11-24-h100"] == {"no_cache", "no_buffer", "extra_buffer"}
+    assert variants["2026-11-29-h200"] == {"extra_buffer", "marconi"}
+    assert variants["2026-11-29-h200b"] == {"no_cache", "no_buffer", "marconi"}
     errors = (rows["fitted_ms"] / rows["median_ms"] - 1).abs()
-    error = errors.groupby([rows["server"], rows["variant"]]).mean()
+    error = errors.groupby([rows["occasion"], rows["variant"]]).mean()
     assert error.max() < 0.06 and errors.max() < 0.25
-    assert error["NVIDIA H100 80GB HBM3, random weights", "no_cache"] < 0.03
+    assert error["2026-11-24-h100", "no_cache"] < 0.03
     for name in ("a.svg", "b.svg"):
         save(ttft_plot.draw(rows), tmp_path / name)
     assert (tmp_path / "a.svg").read_bytes() == (tmp_path / "b.svg").read_bytes()
@@ -453,7 +495,7 @@ def test_times_that_were_cut_off_do_not_count(measured_ttft: Path) -> None:
 def test_missing_times_are_one_error(measured_ttft: Path) -> None:
     latest_ttft("no_cache").path.unlink()
     with pytest.raises(
-        DataError, match=r"'no_cache', on 1 'NVIDIA H100.*', only on no GPU; record"
+        DataError, match=r"'no_cache', on 1 'NVIDIA H100.*', only on NVIDIA H200; record"
     ):
         latest_ttft("no_cache")
 
@@ -464,9 +506,9 @@ def test_times_are_those_of_a_gpu() -> None:
     assert latest_ttft("marconi", "extra_buffer").variant == "extra_buffer"
     assert latest_ttft("marconi", "extra_buffer", gpu="NVIDIA H200").variant == "marconi"
     with pytest.raises(
-        NoTimesError, match="on 1 'NVIDIA H200', only on NVIDIA H100 80GB HBM3; record"
+        NoTimesError, match="on 1 'NVIDIA H300', only on NVIDIA H100 80GB HBM3, NVIDIA H200; record"
     ):
-        latest_ttft("no_buffer", gpu="NVIDIA H200")
+        latest_ttft("no_buffer", gpu="NVIDIA H300")
 
 
 def test_times_are_those_of_a_model() -> None:

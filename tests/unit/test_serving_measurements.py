@@ -175,6 +175,18 @@ def test_the_command_line_measures_and_describes(
     assert " 900  " in capsys.readouterr().out
 
 
+def test_no_more_others_are_asked_for_than_may_run(tmp_path: Path) -> None:
+    arguments = ["ttft", "--variant", "marconi", "--model", "nemotron_h_8b", "--rounds", "1"]
+    arguments += ["--lengths", "200", "--others", "3", "9", "--log", str(tmp_path / "log")]
+    server = ["server=simulated", "max_running_requests=4", "extra_flags=--simulated-speed 100"]
+    assert main([*arguments, "--output", str(tmp_path), "--set", *server]) == 0
+    with (tmp_path / "marconi.csv").open(newline="") as file:
+        assert {row["others"] for row in csv.DictReader(file)} == {"0", "3"}
+    described = json.loads((tmp_path / "marconi.json").read_text())
+    assert described["requests"] == described["requests_planned"]
+    assert described["plan"]["others"] == [3]
+
+
 def test_the_log_gives_the_models_bytes_within_its_rounding() -> None:
     memory, model = pool_memory(LOG), load_hybrid_model("nemotron_h_8b")
     assert memory.states == 253 and memory.kv_tokens == 1_758_519
