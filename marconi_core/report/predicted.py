@@ -9,6 +9,7 @@ what a GPU does not do equally fast each time.
 """
 
 import argparse
+import contextlib
 import logging
 import sys
 from collections.abc import Iterable, Iterator, Mapping, Sequence
@@ -105,14 +106,17 @@ def _hit_as_predicted(predicted: Sequence[ReplayRow], replay: Recording) -> floa
 
 
 def _server(replay: Recording) -> tuple[TimedServer, bool]:
-    """Return the replayed server, and whether it has the times of the same GPU; else a reference's."""
+    """Return the replayed server, and whether it has times of the same GPU; else a reference's.
+
+    They are the same machine's where it has any.
+    """
     spec = ServerSpec.of(replay.description["spec"])
     pools = PoolSizes(replay.kv_tokens, replay.states)
     predicted = partial(server_of, spec, pools, replay.running_requests, replay.plugin_settings)
-    try:
-        return predicted(gpu=replay.gpu, occasion=replay.occasion), True
-    except NoTimesError:
-        return predicted(), False
+    for gpu in (replay.occasion, replay.gpu):
+        with contextlib.suppress(NoTimesError):
+            return predicted(gpu=gpu), True
+    return predicted(), False
 
 
 def read_predictions(folders: Iterable[Path]) -> pd.DataFrame:

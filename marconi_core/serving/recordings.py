@@ -229,20 +229,15 @@ class NoTimesError(DataError):
 
 
 def latest_ttft(
-    *variants: str,
-    model: str = REFERENCE_MODEL,
-    gpu: str = REFERENCE_GPU,
-    gpus: int = 1,
-    occasion: str = HERE,
+    *variants: str, model: str = REFERENCE_MODEL, gpu: str = REFERENCE_GPU, gpus: int = 1
 ) -> Recording:
     """Return the latest complete times to first token that ship with the repository.
 
     Args:
         variants: the first of them that was recorded is taken.
         model: of which; its layers count, not its name (see `load_hybrid_model`).
-        gpu: on which kind.
+        gpu: on which kind; or on which occasion, as hosts differ where GPUs are the same.
         gpus: on how many.
-        occasion: whose times are taken, rather than later ones, if it has any.
 
     Raises:
         NoTimesError: there are none.
@@ -255,12 +250,10 @@ def latest_ttft(
         if recording.path.stem in variants and recording.tensor_parallel == gpus
         and recording.layers == layers and recording.complete
     ]  # fmt: skip
-    on_gpu = [recording for recording in recordings if recording.gpu == gpu]
+    on_gpu = [recording for recording in recordings if gpu in (recording.gpu, recording.occasion)]
     for variant in variants:
         if found := [recording for recording in on_gpu if recording.path.stem == variant]:
-            return max(
-                found, key=lambda recording: (recording.occasion == occasion, recording.path)
-            )
+            return found[-1]
     others = ", ".join(dict.fromkeys(recording.gpu for recording in recordings)) or "no GPU"
     wanted = " or ".join(f"'{variant}'" for variant in variants)
     raise NoTimesError(

@@ -10,7 +10,7 @@ from marconi_core.models.cost import CostModel
 from marconi_core.models.latency import BatchTimes
 from marconi_core.policies.two_pool import BRANCH_GAIN, EvictionSettings, Objective
 from marconi_core.serving.errors import ServingError
-from marconi_core.serving.recordings import HERE, REFERENCE_GPU, batch_times, latest_ttft
+from marconi_core.serving.recordings import REFERENCE_GPU, batch_times, latest_ttft
 from marconi_core.serving.spec import STRATEGIES, ServerSpec, plugin_variant
 from marconi_core.sim.server import (
     STOCK,
@@ -65,7 +65,8 @@ def command_line() -> argparse.ArgumentParser:
     parser.add_argument("--marconi-lambda", type=float, default=1.0, metavar="PRICE")
     parser.add_argument(
         "--simulated-gpu", default=REFERENCE_GPU, metavar="NAME",
-        help="whose recorded times to first token are taken (resources/recorded)",
+        help="whose recorded times to first token are taken; or DATE-DEVICE of a recording "
+        "(resources/recorded)",
     )  # fmt: skip
     parser.add_argument(
         "--simulated-speed", type=float, default=1.0, help="how many times faster than that GPU"
@@ -137,8 +138,8 @@ def running_requests(options: argparse.Namespace, states: int) -> int:
     return min(most, options.max_running_requests or most)
 
 
-def times_of(options: argparse.Namespace, occasion: str = HERE) -> BatchTimes:
-    """Return how long batches take on a server that is started with these options; see `latest_ttft`.
+def times_of(options: argparse.Namespace) -> BatchTimes:
+    """Return how long batches take on a server that is started with these options.
 
     Raises:
         NoTimesError: this model was not recorded on such GPUs.
@@ -152,7 +153,6 @@ def times_of(options: argparse.Namespace, occasion: str = HERE) -> BatchTimes:
         model=options.model_path,
         gpu=options.simulated_gpu,
         gpus=options.tensor_parallel_size,
-        occasion=occasion,
     )
     return batch_times(recording)
 
@@ -163,7 +163,6 @@ def server_of(
     running: int | None = None,
     settings: Mapping[str, Any] | None = None,
     gpu: str | None = None,
-    occasion: str = HERE,
 ) -> TimedServer:
     """Return what a live server does, and when, as the simulator predicts it.
 
@@ -172,8 +171,7 @@ def server_of(
             no server: then an H100's, as far as the spec leaves them open.
         running: requests that it lets run at a time; None for what SGLang makes of the sizes.
         settings: of the plug-in, as the server has told them; None for those that it has today.
-        gpu: that it runs on; None for the one that the spec simulates.
-        occasion: of its recording.
+        gpu: that it runs on, or the occasion of its recording; None for what the spec simulates.
 
     Raises:
         NoTimesError: no times of this model were recorded on this GPU.
@@ -191,4 +189,4 @@ def server_of(
         options.marconi_branch_gain = settings.get("branch_gain", 1)
     sizes = sizes or PoolSizes(options.max_total_tokens, options.max_mamba_cache_size)
     model = load_hybrid_model(spec.model, ssm_dtype=spec.ssm_dtype)
-    return TimedServer(simulated_server(options, model, sizes), times_of(options, occasion))
+    return TimedServer(simulated_server(options, model, sizes), times_of(options))
