@@ -49,5 +49,6 @@ def decoding(
     if ended:
         raise ServingError(
             f"{client.url}: {ended} of {len(requests)} requests that were to keep the server busy ended "
-            f"before what was measured beside them; give them more than {output_tokens} output tokens"
+            f"before what was measured beside them, after {output_tokens} output tokens; give them more, or "
+            "measure without them (`ttft --others`, with no number)"
         )

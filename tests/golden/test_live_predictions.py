@@ -38,20 +38,23 @@ def _key(replay: Recording) -> dict[str, object]:
     return replay.kind._asdict()
 
 
+TUNED = ("marconi", "marconi_no_buffer", "seglen")
+LONG_PROMPTS = {"ttft_p50_ms": (0.85, 1.01), "ttft_p95_ms": (0.76, 1.1)}
+SHORT_PROMPTS = {"ttft_p50_ms": (0.6, 1.15), "ttft_p95_ms": (0.5, 1.22)}
+"""Predicted times as parts of measured ones. Short prompts wait for the host, which is not simulated."""
+
+
 @pytest.mark.parametrize("row", SHIPPED.index)
 def test_predictions_are_near_what_was_measured(row: int) -> None:
-    """Stock's hit rates within half a point, Marconi's, whose alpha changes at other moments, within a point
-    and a half, three where times are another GPU's; medians a quarter too short at most, P95 a third: what happens seldom on a real machine is not
-    simulated."""
+    """Hit rates within 0.7 points; within three where alpha is tuned, as it changes at other moments."""
     prediction = SHIPPED.loc[row]
     hits = measured(prediction, "token_hit_rate")
-    within = {"marconi": 0.015, "marconi_no_buffer": 0.03}.get(prediction["variant"], 0.005)
+    within = 0.03 if prediction["variant"] in TUNED else 0.007
     assert prediction["token_hit_rate"] == pytest.approx(hits, abs=within)
     assert prediction["hit_as_predicted"] > 0.4
-    for percentile, shortest in (("ttft_p50_ms", 0.75), ("ttft_p95_ms", 0.69)):
-        if pd.notna(prediction[percentile]):
-            ratio = prediction[percentile] / measured(prediction, percentile)
-            assert shortest < ratio < 1.1, percentile
+    bounds = LONG_PROMPTS if "swebench" in prediction["trace"] else SHORT_PROMPTS
+    for percentile, (least, most) in bounds.items():
+        assert least < prediction[percentile] / measured(prediction, percentile) < most, percentile
 
 
 def test_what_marconi_changes_is_predicted() -> None:
@@ -65,14 +68,13 @@ def test_what_marconi_changes_is_predicted() -> None:
         for stock, ours in (("extra_buffer", "marconi"), ("no_buffer", "marconi_no_buffer"))
         if {stock, ours} <= set(place.index)
     ]
-    assert len(pairs) == 8
+    assert len(pairs) == 11
     for before, after in pairs:
         gain = after["token_hit_rate"] - before["token_hit_rate"]
         seen = measured(after, "token_hit_rate") - measured(before, "token_hit_rate")
         assert gain == pytest.approx(seen, abs=0.03) and gain > 0.1
-        if pd.notna(after["ttft_p50_ms"]):
-            assert after["ttft_p50_ms"] < before["ttft_p50_ms"]
-            assert measured(after, "ttft_p50_ms") < measured(before, "ttft_p50_ms")
+        assert after["ttft_p50_ms"] <= before["ttft_p50_ms"]
+        assert measured(after, "ttft_p50_ms") < measured(before, "ttft_p50_ms")
 
 
 def check_shipped(name: str, trace: Trace) -> None:
@@ -81,8 +83,8 @@ def check_shipped(name: str, trace: Trace) -> None:
     wanted = SHIPPED[SHIPPED["trace"] == name]
     assert len(wanted) >= 2
     pd.testing.assert_frame_equal(
-        found.round(6).sort_values("variant", ignore_index=True),
-        wanted.sort_values("variant", ignore_index=True),
+        found.round(6).sort_values(["occasion", "variant"], ignore_index=True),
+        wanted.sort_values(["occasion", "variant"], ignore_index=True),
     )
 
 
