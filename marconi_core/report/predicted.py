@@ -106,16 +106,16 @@ def _hit_as_predicted(predicted: Sequence[ReplayRow], replay: Recording) -> floa
 
 
 def _server(replay: Recording) -> tuple[TimedServer, bool]:
-    """Return the replayed server, and whether it has times of the same GPU; else a reference's.
+    """Return the replayed server, and whether its times are known: of the same GPU, with usual settings.
 
-    They are the same machine's where it has any.
+    They are the same machine's where it has any. A server whose times are not known has a reference's.
     """
     spec = ServerSpec.of(replay.description["spec"])
     pools = PoolSizes(replay.kv_tokens, replay.states)
     predicted = partial(server_of, spec, pools, replay.running_requests, replay.plugin_settings)
     for gpu in (replay.occasion, replay.gpu):
         with contextlib.suppress(NoTimesError):
-            return predicted(gpu=gpu), True
+            return predicted(gpu=gpu), not replay.settings
     return predicted(), False
 
 

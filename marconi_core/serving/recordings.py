@@ -18,7 +18,7 @@ from marconi_core.errors import DataError, ModelError
 from marconi_core.models import load_hybrid_model
 from marconi_core.models.latency import BatchTimes, PrefillLatency, Samples
 from marconi_core.models.layers import Layer
-from marconi_core.serving.spec import VARIANTS
+from marconi_core.serving.spec import VARIANTS, ServerSpec
 
 SIMULATED = "simulated server"
 REFERENCE_MODEL = "nemotron_h_8b"
@@ -29,6 +29,12 @@ caching were recorded on it."""
 STEPS, OVERLAPPED_STEPS = 0.5, 1.5
 """Decoding steps that a prompt waits for on average: the rest of the one that runs, and with overlap
 scheduling the next one, which was launched already."""
+
+SETTINGS = (
+    "chunked_prefill_size", "ssm_dtype", "attention_backend", "decode_graph_batch", "prefill_graphs",
+    "extra_flags",
+)  # fmt: skip
+"""Fields of `ServerSpec` that make a server faster or slower, beside its pools."""
 
 HERE = "here"
 """The occasion of measurements that do not ship with the repository: those of this machine."""
@@ -79,12 +85,25 @@ class Recording(NamedTuple):
 
     @property
     def server(self) -> str:
-        """What a table must say of the server: the simulated one, or GPU and weights."""
+        """What a table must say of the server: the simulated one; or GPU, weights, and what is not as usual."""
         spec = self.description.get("spec", {})
         if spec.get("server") == "simulated":
             return SIMULATED
         weights = self.description.get("weights", "unknown")
-        return f"{self.gpu}, {weights} weights"
+        model = [] if spec.get("model", REFERENCE_MODEL) == REFERENCE_MODEL else [self.model]
+        gpus = f"{n} x {self.gpu}" if (n := self.tensor_parallel) > 1 else self.gpu
+        return ", ".join([gpus, f"{weights} weights", *model, *self.settings])
+
+    @property
+    def settings(self) -> list[str]:
+        """What changes a server's times and is not as usual, as ``FIELD=VALUE``."""
+        spec, usual = self.description.get("spec", {}), ServerSpec.model_fields
+        values = {name: spec.get(name) or usual[name].default for name in SETTINGS}
+        return [
+            f"{name}={' '.join(value) if isinstance(value, list) else value}"
+            for name, value in values.items()
+            if value != usual[name].default
+        ]
 
     @property
     def gpu(self) -> str:
@@ -108,7 +127,7 @@ class Recording(NamedTuple):
     @property
     def tensor_parallel(self) -> int:
         """GPUs that the model was spread over."""
-        return int(self._said("spec").get("tensor_parallel", 1))
+        return int(self.description.get("spec", {}).get("tensor_parallel", 1))
 
     @property
     def date(self) -> str:
@@ -231,7 +250,7 @@ class NoTimesError(DataError):
 def latest_ttft(
     *variants: str, model: str = REFERENCE_MODEL, gpu: str = REFERENCE_GPU, gpus: int = 1
 ) -> Recording:
-    """Return the latest complete times to first token that ship with the repository.
+    """Return the latest complete times to first token that ship with the repository, with usual settings.
 
     Args:
         variants: the first of them that was recorded is taken.
@@ -248,7 +267,7 @@ def latest_ttft(
         recording
         for recording in load(recorded_files("ttft"))
         if recording.path.stem in variants and recording.tensor_parallel == gpus
-        and recording.layers == layers and recording.complete
+        and recording.layers == layers and not recording.settings and recording.complete
     ]  # fmt: skip
     on_gpu = [recording for recording in recordings if gpu in (recording.gpu, recording.occasion)]
     for variant in variants:

@@ -56,6 +56,7 @@ def record(
     variant = description.pop("variant", "marconi")
     spec = {"variant": variant, "model": "nemotron_h_8b", "alpha": description.pop("alpha", None)}
     spec |= {"sglang": "0.5.16"} | description.pop("spec", {})
+    spec.setdefault("served_name", spec["model"])
     options = {"speed": None, "concurrency": 8, "loop": "closed", "outputs": "substituted"}
     options |= description.pop("options", {})
     rows = [
@@ -227,6 +228,41 @@ def test_replays_of_another_machine_are_not_compared(
     titles = [axes.get_title("left") for axes in live_plot.draw(replays).axes[::2]]
     assert [title.count("(2026-01-01-gpu") for title in titles] == [1, 1, 0]
     assert "(2026-01-01-gpub)" in live.claims(replays)["here"].iloc[-1]
+
+
+@pytest.mark.parametrize(
+    ("spec", "said"),
+    [
+        ({"prefill_graphs": True}, ", prefill_graphs=True"),
+        ({"extra_flags": ["--page-size", "2"]}, ", extra_flags=--page-size 2"),
+        ({"ssm_dtype": "bfloat16", "chunked_prefill_size": -1},
+         ", chunked_prefill_size=-1, ssm_dtype=bfloat16"),
+        ({"model": "/models/other", "served_name": "other"}, ", other"),
+    ],
+)  # fmt: skip
+def test_servers_with_other_settings_are_not_compared(
+    folder: Path, spec: dict[str, Any], said: str
+) -> None:
+    before = live.reductions(table(folder), STOCK)
+    record(folder / "unusual", "chats-1", [1.0, 1.0], spec=spec)
+    replays = table(folder)
+    assert set(replays["server"]) == {f"Test GPU, random weights{end}" for end in ("", said)}
+    pd.testing.assert_frame_equal(live.reductions(replays, STOCK), before)
+
+
+def test_several_gpus_are_told_apart_from_one(folder: Path) -> None:
+    record(folder / "two", "chats-1", [1.0, 1.0], spec={"tensor_parallel": 2})
+    assert "2 x Test GPU, random weights" in set(table(folder)["server"])
+
+
+def test_times_with_other_settings_are_not_the_usual_ones(measured_ttft: Path) -> None:
+    usual = latest_ttft("no_buffer")
+    later = measured_ttft / "2027-01-01-h100-ttft"
+    later.mkdir()
+    (later / "no_buffer.csv").write_bytes(usual.path.read_bytes())
+    described = usual.description | {"spec": usual.description["spec"] | {"prefill_graphs": True}}
+    (later / "no_buffer.json").write_text(json.dumps(described), encoding="utf-8")
+    assert latest_ttft("no_buffer").path == usual.path
 
 
 def test_times_of_the_same_machine_are_taken() -> None:
