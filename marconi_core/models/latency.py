@@ -2,13 +2,11 @@
 
 ``ms = start + per_1024_tokens * (prompt - cached) / 1024 + per_million_pairs * pairs / 10^6``, where a
 pair is a token that is computed and one at or before it: attention. But never less than it takes to start
-the kernels of all layers, which is what short prompts wait for. That is on an idle server; `BatchTimes` adds
-what requests do that decode beside.
+the kernels of all layers, which is what short prompts wait for. One request at a time.
 """
 
 from collections.abc import Sequence
 from dataclasses import dataclass
-from typing import NamedTuple
 
 import numpy as np
 from numpy.typing import ArrayLike, NDArray
@@ -76,71 +74,45 @@ class PrefillLatency:
         return np.maximum(terms @ coefficients, self.least_ms)
 
 
-class Samples(NamedTuple):
-    """Milliseconds of requests, and how many others decoded meanwhile: one at least, somewhere."""
-
-    others: ArrayLike
-    ms: ArrayLike
-
-
 @dataclass(frozen=True)
 class BatchTimes:
     """How long a server's batches take.
 
     Attributes:
-        prefill: of prompts, where no request decodes.
+        prefill: of prompts. Beside requests that decode they take no longer than alone, once they begin.
         token_ms: of a decoding step of one request: what is read for it are the model's weights, above all.
         token_ms_per_other: more for each other request of the step.
-        prefill_ms_per_other: more of a batch of prompts for each request that waits for its next step.
     """
 
     prefill: PrefillLatency
     token_ms: float
     token_ms_per_other: float = 0.0
-    prefill_ms_per_other: float = 0.0
 
     @classmethod
-    def fit(
-        cls,
-        prefill: PrefillLatency,
-        token_ms: float,
-        steps: float,
-        decoding: Samples,
-        prompts: Samples,
-    ) -> "BatchTimes":
-        """Return what requests beside others took more than alone, as lines through the origin.
+    def fit(cls, prefill: PrefillLatency, others: ArrayLike, token_ms: ArrayLike) -> "BatchTimes":
+        """Return the median of requests alone, and the line from there through those beside others.
 
         Args:
-            prefill, token_ms: alone.
-            steps: of the others that a prompt waits for, on average, before its batch begins.
-            decoding: times per token.
-            prompts: times to first token, less those of `prefill`.
+            others: requests that decoded beside each measured one; of one at least, none.
+            token_ms: its milliseconds per token.
         """
-        per_other = _slope(decoding.others, np.asarray(decoding.ms) - token_ms)
-        others = np.asarray(prompts.others, np.float64)
-        waited = steps * (token_ms + per_other * (others - 1))
-        return cls(prefill, token_ms, per_other, _slope(others, np.asarray(prompts.ms) - waited))
+        count, ms = np.asarray(others, np.float64), np.asarray(token_ms, np.float64)
+        alone = np.median(ms[count == 0])
+        per_other = count @ (ms - alone) / max(count @ count, 1)
+        return cls(prefill, float(alone), float(per_other))
 
-    def decode_s(self, running: int) -> float:
+    def decode_s(self, requests: int) -> float:
         """Return the seconds of a decoding step of so many requests."""
-        return (self.token_ms + self.token_ms_per_other * (running - 1)) / 1e3
+        return (self.token_ms + self.token_ms_per_other * (requests - 1)) / 1e3
 
-    def prefill_s(self, upto: Sequence[int], computed: Sequence[int], running: int = 0) -> float:
+    def prefill_s(self, upto: Sequence[int], computed: Sequence[int]) -> float:
         """Return the seconds of a batch that computes prompts.
 
         Args:
             upto: tokens of each prompt when the batch has ended.
             computed: how many of them were there before.
-            running: requests that decode before and after.
         """
-        alone_ms = self.prefill.batch_ms(upto, computed)
-        return (alone_ms + self.prefill_ms_per_other * running) / 1e3
-
-
-def _slope(others: ArrayLike, more_ms: ArrayLike) -> float:
-    """Return the least-squares milliseconds per other request; never less than none."""
-    count = np.asarray(others, np.float64)
-    return max(0.0, float(count @ np.asarray(more_ms, np.float64) / (count @ count)))
+        return self.prefill.batch_ms(upto, computed) / 1e3
 
 
 def _terms(prompt: ArrayLike, cached: ArrayLike) -> Array:

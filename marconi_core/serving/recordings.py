@@ -16,7 +16,7 @@ from pandas.errors import EmptyDataError
 from marconi_core.assets import resource
 from marconi_core.errors import DataError, ModelError
 from marconi_core.models import load_hybrid_model
-from marconi_core.models.latency import BatchTimes, PrefillLatency, Samples
+from marconi_core.models.latency import BatchTimes, PrefillLatency
 from marconi_core.models.layers import Layer
 from marconi_core.serving.spec import VARIANTS, ServerSpec
 
@@ -25,10 +25,6 @@ REFERENCE_MODEL = "nemotron_h_8b"
 REFERENCE_GPU = "NVIDIA H100 80GB HBM3"
 """The GPU whose times stand for a server's where there is none: times of all of SGLang's own ways of
 caching were recorded on it."""
-
-STEPS, OVERLAPPED_STEPS = 0.5, 1.5
-"""Decoding steps that a prompt waits for on average: the rest of the one that runs, and with overlap
-scheduling the next one, which was launched already."""
 
 SETTINGS = (
     "chunked_prefill_size", "ssm_dtype", "attention_backend", "decode_graph_batch", "prefill_graphs",
@@ -154,11 +150,6 @@ class Recording(NamedTuple):
         """Requests that the server let run at a time, if it has told."""
         running: int | None = self._said("pools").get("running_requests")
         return running
-
-    @property
-    def overlap(self) -> bool:
-        """Whether the server prepared a batch while another ran."""
-        return not self._said("settings", "disable_overlap_schedule")
 
     @property
     def plugin_settings(self) -> dict[str, Any] | None:
@@ -290,25 +281,14 @@ def batch_times(recording: Recording) -> BatchTimes:
     """
     rows = _measured(recording)
     decoding = rows[rows["purpose"] == "decode"]
-    if decoding.empty:
+    others = decoding["others"]
+    if not (others == 0).any():
         raise DataError(
             f"{recording.path}: has no times of decoding, only to first token; record them with "
             f"`python -m marconi_core.serving ttft --variant {recording.variant}`"
         )
-    per_token = (decoding["total_ms"] - decoding["ttft_ms"]) / (decoding["output_tokens"] - 1)
-    prefill = prefill_fit(prefill_medians(recording))
-    token_ms = float(per_token[decoding["others"] == 0].median())
-    busy = rows[rows["others"] > 0]
-    if busy.empty:
-        return BatchTimes(prefill, token_ms)
-    more = busy["ttft_ms"] - prefill.ms(busy["prompt_tokens"], busy["cached_tokens"])
-    return BatchTimes.fit(
-        prefill,
-        token_ms,
-        OVERLAPPED_STEPS if recording.overlap else STEPS,
-        Samples(decoding["others"], per_token),
-        Samples(busy["others"], more),
-    )
+    ms = (decoding["total_ms"] - decoding["ttft_ms"]) / (decoding["output_tokens"] - 1)
+    return BatchTimes.fit(prefill_fit(prefill_medians(recording)), others, ms)
 
 
 def by_order(variant: str) -> tuple[int, str]:

@@ -1,6 +1,5 @@
 """What a `ttft` recording says of a busy server, from a server whose times are known."""
 
-import json
 from dataclasses import astuple
 from pathlib import Path
 
@@ -9,7 +8,7 @@ import pandas as pd
 import pytest
 
 from marconi_core.models.latency import BatchTimes, PrefillLatency
-from marconi_core.serving.recordings import batch_times, load
+from marconi_core.serving.recordings import Recording, batch_times, load, recorded_files
 from marconi_core.serving.ttft import Row
 from marconi_core.sim.server import PoolSizes, ServerSimulator
 from marconi_core.sim.server.batching import BatchingServer
@@ -17,14 +16,19 @@ from marconi_core.sim.server.overlap import OverlapServerSimulator
 from marconi_core.sim.server.timing import TimedServer
 
 SIZES = PoolSizes(kv_tokens=1_000_000, states=500)
-KNOWN = BatchTimes(PrefillLatency(20, 30, 0.5), 5.0, 0.25, 1.5)
+KNOWN = BatchTimes(PrefillLatency(20, 30, 0.5), 5.0, 0.25)
 REQUESTS = 40  # of each kind
 
 
-def served(simulator: ServerSimulator, others: int, prompt: int, output: int) -> list[Row]:
+BUSY = [r for r in load(recorded_files("ttft")) if "others" in r.rows()]
+
+
+def served(
+    simulator: ServerSimulator, others: int, prompt: int, output: int, times: BatchTimes = KNOWN
+) -> list[Row]:
     """Return requests that came at any moment of the others' steps, as `ttft` records them."""
     tokens = np.random.default_rng(1)
-    clock = TimedServer(BatchingServer(simulator, 64), KNOWN)
+    clock = TimedServer(BatchingServer(simulator, 64), times)
     beside = [
         clock.server.submit(i, tokens.integers(1000, size=64), [1] * 4000) for i in range(others)
     ]
@@ -59,9 +63,22 @@ def test_times_beside_others_are_found_again(
     ]
     rows = [row for cell in cells for row in served(simulator(SIZES), *cell)]
     pd.DataFrame(rows).to_csv(tmp_path / "x.csv", index=False)
-    settings = {"disable_overlap_schedule": not simulator(SIZES).overlap}
-    (tmp_path / "x.json").write_text(json.dumps({"settings": settings}))
+    (tmp_path / "x.json").write_text("{}")
     (recording,) = load([tmp_path / "x.csv"])
     found = batch_times(recording)
     assert astuple(found.prefill)[:3] == pytest.approx(astuple(KNOWN.prefill)[:3], rel=0.02)
     assert astuple(found)[1:] == pytest.approx(astuple(KNOWN)[1:], rel=0.1)
+
+
+@pytest.mark.parametrize("recording", BUSY, ids=lambda recording: recording.variant)
+def test_a_prompt_beside_others_waits_for_their_steps_and_for_nothing_else(
+    recording: Recording,
+) -> None:
+    rows = recording.rows()
+    cold = rows[(rows["round"] >= 0) & (rows["purpose"] == "cold") & (rows["others"] > 0)]
+    overlap = recording.variant in ("marconi", "no_cache")
+    simulator = OverlapServerSimulator if overlap else ServerSimulator
+    times = batch_times(recording)
+    for (others, prompt), measured in cold.groupby(["others", "prompt_tokens"])["ttft_ms"]:
+        clock = [row.ttft_ms for row in served(simulator(SIZES), others, prompt, 1, times)]
+        assert np.median(clock) == pytest.approx(measured.median(), abs=8)

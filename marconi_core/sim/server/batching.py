@@ -83,12 +83,10 @@ class Batch(NamedTuple):
     Attributes:
         chunks: of prompts; none if the batch decodes.
         decoding: requests that get a further token.
-        running: number of those that decode now, or after these prompts.
     """
 
     chunks: list[Chunk]
     decoding: list[Request]
-    running: int
 
 
 class Step(NamedTuple):
@@ -202,7 +200,7 @@ class BatchingServer:
             self._running += [chunk.request for chunk in self._last.chunks if chunk.last]
         self._running = [request for request in self._running if not request.finished]
         chunks = self._prefill()
-        batch = Batch(chunks, [] if chunks else self._decode(), len(self._running))
+        batch = Batch(chunks, [] if chunks else self._decode())
         assert any(batch) or not self.waiting, "an idle server refuses a request that fits"
         self._last = batch if any(batch) else None
         return self._last

@@ -42,9 +42,7 @@ class TimedServer:
 
     def _seconds(self, batch: Batch) -> float:
         if not batch.chunks:
-            return self._times.decode_s(batch.running)
+            return self._times.decode_s(len(batch.decoding))
         return self._times.prefill_s(
-            [chunk.end for chunk in batch.chunks],
-            [chunk.start for chunk in batch.chunks],
-            batch.running,
+            [chunk.end for chunk in batch.chunks], [chunk.start for chunk in batch.chunks]
         )
