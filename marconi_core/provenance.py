@@ -55,6 +55,11 @@ def syntax(file: Path) -> bytes:
 
 def _written(part: object) -> object:
     """Return a part of a syntax tree as nested tuples, without what is empty."""
+    if isinstance(
+        part, ast.JoinedStr
+    ):  # Python 3.12.0 to 3.12.3 end a nested format with an empty text
+        texts = (value for value in part.values if getattr(value, "value", None) != "")
+        return "JoinedStr", tuple(_written(text) for text in texts)
     if isinstance(part, ast.AST):
         fields = ((name, _written(value)) for name, value in ast.iter_fields(part))
         return type(part).__name__, *(field for field in fields if field[1] not in (None, ()))

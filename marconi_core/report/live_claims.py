@@ -1,7 +1,7 @@
 """What live servers say about the paper's claims, number by number, as far as they were measured.
 
 A claim is compared in each place (occasion, server, load, trace and pool sizes) in which both of its policies were
-replayed under the same strategy. No server checkpoints every block as vLLM+ does, and the models and capacities of Figures 11
+replayed, both with overlap scheduling or both without. No server checkpoints every block as vLLM+ does, and the models and capacities of Figures 11
 to 13 are none that were served: those claims have no live value.
 """
 
@@ -10,7 +10,7 @@ from collections.abc import Callable, Iterable, Mapping
 import pandas as pd
 
 from marconi_core.report.claims import Claim
-from marconi_core.report.live import NO_CACHE, PLACE, SGLANG_PLUS, reductions, strategy_of
+from marconi_core.report.live import NO_CACHE, PLACE, SGLANG_PLUS, is_marconi, overlaps, reductions
 from marconi_core.serving.recordings import SIMULATED
 
 
@@ -18,7 +18,7 @@ def _value(place: pd.DataFrame, policy: str, column: str, best: str) -> float:
     """Return a policy's `best` (``max`` or ``min``) value in one place, NaN if it was not replayed."""
     variants = place["variant"]
     if policy == "marconi":
-        own = place[variants.str.startswith("marconi")]
+        own = place[variants.map(is_marconi)]
     else:
         own = place[variants.isin(SGLANG_PLUS if policy == "sglang_plus" else ())]
     return float(own[column].agg(best)) if len(own) else float("nan")
@@ -89,7 +89,7 @@ def _values(claim: Claim, replays: pd.DataFrame) -> list[float]:
         return found.sort_values("points")[column].tail(1).tolist()
     if claim.measure in IN_EACH_PLACE:
         compute = IN_EACH_PLACE[claim.measure]
-        alike = [*PLACE, replays["variant"].map(strategy_of)]
+        alike = [*PLACE, replays["variant"].map(overlaps)]
         values = (compute(place, claim.at) for _, place in replays.groupby(alike, sort=False))
         return [value for value in values if not pd.isna(value)]
     return []

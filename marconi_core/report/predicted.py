@@ -113,9 +113,9 @@ def _server(replay: Recording) -> tuple[TimedServer, bool]:
     spec = ServerSpec.of(replay.description["spec"])
     pools = PoolSizes(replay.kv_tokens, replay.states)
     predicted = partial(server_of, spec, pools, replay.running_requests, replay.plugin_settings)
-    for gpu in (replay.occasion, replay.gpu):
+    for where in (replay.occasion, replay.gpu):
         with contextlib.suppress(NoTimesError):
-            return predicted(gpu=gpu), not replay.settings
+            return predicted(where=where), not replay.settings
     return predicted(), False
 
 

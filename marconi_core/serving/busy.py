@@ -25,12 +25,12 @@ def decoding(
     left = Event()
 
     def follow(prompt: Sequence[int], begun: Event) -> None:
-        def leaves() -> bool:
+        def stays() -> bool:
             begun.set()
-            return left.is_set()
+            return not left.is_set()
 
         try:
-            client.generate(prompt, output_tokens, leaves=leaves)
+            client.generate(prompt, output_tokens, on_token=stays)
         finally:
             begun.set()  # who waits for one that failed must not wait for ever
 

@@ -154,7 +154,7 @@ class Client:
         input_ids: Sequence[int],
         output_tokens: int = 1,
         *,
-        leaves: Callable[[], bool] = lambda: False,
+        on_token: Callable[[], bool] = lambda: True,
         **options: object,
     ) -> Reply:
         """Send one prompt of token ids, greedy and of fixed output length; return what was seen.
@@ -162,7 +162,7 @@ class Client:
         Args:
             input_ids: the prompt.
             output_tokens: tokens to generate, end-of-sequence ignored.
-            leaves: asked with each token whether to go away; the server then aborts the request.
+            on_token: called with each token; what returns False goes away, and the server aborts the request.
             options: more keys for the request's body.
 
         Raises:
@@ -195,7 +195,7 @@ class Client:
                 last = json.loads(data)
                 if "error" in last:
                     raise self._error("/generate", str(last["error"])[:QUOTED_BYTES])
-                if leaves():
+                if not on_token():
                     finished = True
                     break
         except (OSError, http.client.HTTPException, ValueError) as error:

@@ -2,6 +2,8 @@
 
 import datetime
 import json
+import os
+import platform
 import subprocess
 from pathlib import Path
 from typing import Any
@@ -18,7 +20,7 @@ PACKAGES = (
     "sglang", "sglang-kernel", "flashinfer-python", "torch", "triton", "transformers", "tokenizers",
     "xgrammar", "numpy",
 )  # fmt: skip
-GPU_FIELDS = ("name", "driver_version", "memory.total", "clocks.max.sm", "power.limit")
+GPU_FIELDS = ("uuid", "name", "driver_version", "memory.total", "clocks.max.sm", "power.limit")
 # settings of the server that decide what is cached and how long a request takes
 SETTINGS = (
     "attention_backend", "chunked_prefill_size", "context_length", "cuda_graph_max_bs_decode",
@@ -60,7 +62,7 @@ def devices(spec: ServerSpec) -> list[dict[str, str]]:
     """Return name, driver and limits of the GPUs that a server has; none for a simulated one."""
     if spec.server == "simulated":
         return []
-    known = nvidia.gpus("index", "uuid", *GPU_FIELDS)
+    known = nvidia.gpus("index", *GPU_FIELDS)
     served = {name: nvidia.named(name, known) for name in gpus(spec.tensor_parallel)}
     return [
         {field: gpu[field] for field in GPU_FIELDS}
@@ -68,6 +70,16 @@ def devices(spec: ServerSpec) -> list[dict[str, str]]:
         else {"name": name}  # a part of one, by MIG
         for name, gpu in served.items()
     ]
+
+
+def host() -> dict[str, Any]:
+    """Return the processor that starts kernels, and how many of its cores there are."""
+    try:
+        lines = Path("/proc/cpuinfo").read_text(encoding="utf-8").splitlines()
+    except OSError:
+        lines = []
+    models = (line.partition(": ")[2] for line in lines if line.startswith("model name"))
+    return {"cpu": next(models, platform.processor()), "cores": os.cpu_count()}
 
 
 def installed(environment: dict[str, str], python: Path) -> tuple[dict[str, str], Path | None]:
@@ -103,6 +115,7 @@ def provenance(server: Server, runtime: Runtime) -> dict[str, Any]:
         "weights": _weights(server.spec),
         "date": datetime.datetime.now(datetime.UTC).isoformat(timespec="seconds"),
         "devices": devices(server.spec),
+        "host": host(),
         "versions": packages,
         "code": code_digest(*CODE),
         "plugin": folder_digest(plugin) if plugin else None,

@@ -18,7 +18,7 @@ from marconi_core.errors import DataError, ModelError
 from marconi_core.models import load_hybrid_model
 from marconi_core.models.latency import BatchTimes, PrefillLatency
 from marconi_core.models.layers import Layer
-from marconi_core.serving.spec import VARIANTS, ServerSpec
+from marconi_core.serving.spec import VARIANTS
 
 SIMULATED = "simulated server"
 REFERENCE_MODEL = "nemotron_h_8b"
@@ -26,11 +26,11 @@ REFERENCE_GPU = "NVIDIA H100 80GB HBM3"
 """The GPU whose times stand for a server's where there is none: times of all of SGLang's own ways of
 caching were recorded on it."""
 
-SETTINGS = (
-    "chunked_prefill_size", "ssm_dtype", "attention_backend", "decode_graph_batch", "prefill_graphs",
-    "extra_flags",
-)  # fmt: skip
-"""Fields of `ServerSpec` that make a server faster or slower, beside its pools."""
+USUAL = {
+    "chunked_prefill_size": 8192, "ssm_dtype": "float32", "attention_backend": "flashinfer",
+    "decode_graph_batch": 16, "prefill_graphs": False, "extra_flags": [],
+}  # fmt: skip
+"""Fields of `ServerSpec` that make a server faster or slower, beside its pools; what it has if nothing is said."""
 
 HERE = "here"
 """The occasion of measurements that do not ship with the repository: those of this machine."""
@@ -69,9 +69,10 @@ class Recording(NamedTuple):
 
     @property
     def occasion(self) -> str:
-        """``DATE-DEVICE`` of a recording that ships with the repository: one machine; `HERE` for others.
+        """``DATE-DEVICE`` of a recording that ships with the repository; `HERE` for this machine's.
 
-        Hosts differ where GPUs are the same: short prompts wait for kernels to be launched.
+        Replays of one are of one machine. Hosts differ where GPUs are the same: short prompts wait for
+        kernels to be launched.
         """
         recorded = resource("recorded").resolve()
         path = self.path.resolve()
@@ -93,12 +94,12 @@ class Recording(NamedTuple):
     @property
     def settings(self) -> list[str]:
         """What changes a server's times and is not as usual, as ``FIELD=VALUE``."""
-        spec, usual = self.description.get("spec", {}), ServerSpec.model_fields
-        values = {name: spec.get(name) or usual[name].default for name in SETTINGS}
+        spec = self.description.get("spec", {})
+        values = {name: spec[name] for name in USUAL if spec.get(name)}
         return [
             f"{name}={' '.join(value) if isinstance(value, list) else value}"
             for name, value in values.items()
-            if value != usual[name].default
+            if value != USUAL[name]
         ]
 
     @property
@@ -239,14 +240,14 @@ class NoTimesError(DataError):
 
 
 def latest_ttft(
-    *variants: str, model: str = REFERENCE_MODEL, gpu: str = REFERENCE_GPU, gpus: int = 1
+    *variants: str, model: str = REFERENCE_MODEL, where: str = REFERENCE_GPU, gpus: int = 1
 ) -> Recording:
     """Return the latest complete times to first token that ship with the repository, with usual settings.
 
     Args:
         variants: the first of them that was recorded is taken.
         model: of which; its layers count, not its name (see `load_hybrid_model`).
-        gpu: on which kind; or on which occasion, as hosts differ where GPUs are the same.
+        where: on which kind of GPU; or on which occasion, as hosts differ where GPUs are the same.
         gpus: on how many.
 
     Raises:
@@ -260,7 +261,7 @@ def latest_ttft(
         if recording.path.stem in variants and recording.tensor_parallel == gpus
         and recording.layers == layers and not recording.settings and recording.complete
     ]  # fmt: skip
-    on_gpu = [recording for recording in recordings if gpu in (recording.gpu, recording.occasion)]
+    on_gpu = [recording for recording in recordings if where in (recording.gpu, recording.occasion)]
     for variant in variants:
         if found := [recording for recording in on_gpu if recording.path.stem == variant]:
             return found[-1]
@@ -268,7 +269,7 @@ def latest_ttft(
     wanted = " or ".join(f"'{variant}'" for variant in variants)
     raise NoTimesError(
         f"{resource('recorded')}: has no complete times to first token of '{model}', {wanted}, on "
-        f"{gpus} '{gpu}', only on {others}; record them with `python -m marconi_core.serving ttft "
+        f"{gpus} '{where}', only on {others}; record them with `python -m marconi_core.serving ttft "
         f"--variant {variants[0]}`"
     )
 

@@ -77,6 +77,8 @@ class Plan(BaseModel):
 
     def beside_at_most(self, others: int) -> "Plan":
         """Return the plan for a server on which only so many requests run beside the measured one."""
+        if more := [n for n in self.others if n > others]:
+            logger.warning("others: not beside %s; the server lets %d run", more, others + 1)
         return self.model_copy(update={"others": tuple(n for n in self.others if n <= others)})
 
     @property

@@ -274,8 +274,8 @@ def test_times_of_the_same_machine_are_taken() -> None:
     }
     assert len(occasions) > 1
     for occasion in occasions:
-        assert latest_ttft("marconi", gpu=occasion).occasion == occasion
-    assert latest_ttft("marconi", gpu=gpu).occasion == max(occasions)
+        assert latest_ttft("marconi", where=occasion).occasion == occasion
+    assert latest_ttft("marconi", where=gpu).occasion == max(occasions)
 
 
 def test_replays_of_fewer_requests_are_not_compared(folder: Path) -> None:
@@ -538,13 +538,13 @@ def test_missing_times_are_one_error(measured_ttft: Path) -> None:
 
 def test_times_are_those_of_a_gpu() -> None:
     assert latest_ttft("extra_buffer").gpu == REFERENCE_GPU
-    assert latest_ttft("extra_buffer", gpu="NVIDIA H200").gpu == "NVIDIA H200"
+    assert latest_ttft("extra_buffer", where="NVIDIA H200").gpu == "NVIDIA H200"
     assert latest_ttft("marconi", "extra_buffer").variant == "extra_buffer"
-    assert latest_ttft("marconi", "extra_buffer", gpu="NVIDIA H200").variant == "marconi"
+    assert latest_ttft("marconi", "extra_buffer", where="NVIDIA H200").variant == "marconi"
     with pytest.raises(
         NoTimesError, match="on 1 'NVIDIA H300', only on NVIDIA H100 80GB HBM3, NVIDIA H200; record"
     ):
-        latest_ttft("no_buffer", gpu="NVIDIA H300")
+        latest_ttft("no_buffer", where="NVIDIA H300")
 
 
 def test_times_are_those_of_a_model() -> None:

@@ -151,7 +151,7 @@ def times_of(options: argparse.Namespace) -> BatchTimes:
     recording = latest_ttft(
         *variants,
         model=options.model_path,
-        gpu=options.simulated_gpu,
+        where=options.simulated_gpu,
         gpus=options.tensor_parallel_size,
     )
     return batch_times(recording)
@@ -162,7 +162,7 @@ def server_of(
     sizes: PoolSizes | None = None,
     running: int | None = None,
     settings: Mapping[str, Any] | None = None,
-    gpu: str | None = None,
+    where: str | None = None,
 ) -> TimedServer:
     """Return what a live server does, and when, as the simulator predicts it.
 
@@ -171,7 +171,7 @@ def server_of(
             no server: then an H100's, as far as the spec leaves them open.
         running: requests that it lets run at a time; None for what SGLang makes of the sizes.
         settings: of the plug-in, as the server has told them; None for those that it has today.
-        gpu: that it runs on, or the occasion of its recording; None for what the spec simulates.
+        where: its GPU, or the occasion of its recording; None for what the spec simulates.
 
     Raises:
         NoTimesError: no times of this model were recorded on this GPU.
@@ -184,7 +184,7 @@ def server_of(
         )
     options, _ = parsed(spec.arguments(port=0))
     options.max_running_requests = running or options.max_running_requests
-    options.simulated_gpu = gpu or options.simulated_gpu
+    options.simulated_gpu = where or options.simulated_gpu
     if settings is not None:  # servers that had no such option kept a state at every branch point
         options.marconi_branch_gain = settings.get("branch_gain", 1)
     sizes = sizes or PoolSizes(options.max_total_tokens, options.max_mamba_cache_size)
