@@ -9,7 +9,7 @@ from matplotlib.ticker import LogLocator, NullFormatter
 
 from marconi_core.plots.panels import TEXT_WIDTH
 from marconi_core.plots.style import POLICY_COLORS, paper_style
-from marconi_core.report.live import PLACE, recorded_as
+from marconi_core.serving.recordings import PLACE, recorded_as
 
 STOCK_COLOR, ADMISSION_COLOR, NONE_COLOR = "#E69F00", "#56B4E9", "#999999"
 COLORS = {

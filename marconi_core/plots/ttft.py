@@ -12,7 +12,8 @@ from marconi_core.errors import DataError
 from marconi_core.models.latency import PrefillLatency
 from marconi_core.plots.panels import grid
 from marconi_core.plots.style import paper_style
-from marconi_core.serving.recordings import HERE, Recording, by_order, prefill_fit, prefill_medians
+from marconi_core.serving.recorded_times import prefill_fit, prefill_medians
+from marconi_core.serving.recordings import HERE, Recording, by_order
 
 # by the part of the prompt that was sent before: colour, marker, name
 SHARES = {

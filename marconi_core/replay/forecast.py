@@ -32,6 +32,7 @@ CODE = (
     "replay/virtual",
     "serving/errors",
     "serving/fields",
+    "serving/recorded_times",
     "serving/recordings",
     "serving/simulated/flags",
     "serving/spec",

@@ -12,7 +12,7 @@ from typing import NamedTuple
 import numpy as np
 from numpy.typing import ArrayLike, NDArray
 
-from marconi_core.serving.recordings import latest_ttft, prefill_fit, prefill_medians
+from marconi_core.serving.recorded_times import latest_ttft, prefill_fit, prefill_medians
 
 GRID_STEP = 50  # tokens
 GRID_LAST = 31_950  # tokens

@@ -1,4 +1,4 @@
-"""What live servers did: replays, parity, checklists, and what they say about the paper's claims."""
+"""What live servers did: replays, parity and checklists, as tables and a page."""
 
 from collections.abc import Iterable, Iterator, Sequence
 from dataclasses import fields
@@ -10,23 +10,22 @@ import pandas as pd
 from marconi_core.models.latency import PrefillLatency
 from marconi_core.replay.rows import ReplayRow, read_rows
 from marconi_core.replay.summary import ReplaySummary, summarize
-from marconi_core.report.claims import printed_values
+from marconi_core.report.live_claims import claims
 from marconi_core.report.page import Section
 from marconi_core.report.predicted import KEYS
-from marconi_core.report.roles import PAPER_DATASETS, Role, role_of
-from marconi_core.serving.recordings import HERE, SIMULATED, Recording, by_order, read_description
-from marconi_core.serving.spec import STRATEGIES, VARIANTS
+from marconi_core.report.roles import Role, role_of
+from marconi_core.serving.recordings import (
+    PLACE,
+    Recording,
+    by_order,
+    read_description,
+    recorded_as,
+)
 
-# replays in the same place can be compared
-PLACE = ["occasion", "server", "load", "trace", "requests", "states", "kv_tokens"]
 MEASURED = [
     "token_hit_rate", "ttft_p5_ms", "ttft_p50_ms", "ttft_p95_ms", "ttft_p99_ms",
     "input_tokens_per_s", "output_tokens_per_s", "mean_in_flight", "jitter_p95_ms",
 ]  # fmt: skip
-NO_CACHE = "no_cache"
-# the paper's SGLang+: Marconi's admission, evicting the least recently used
-SGLANG_PLUS = ("admission_only", "admission_only_no_buffer")
-HELD, PARTLY, NOT, NO_VERDICT = "reproduced", "partly reproduced", "not reproduced", "no verdict"
 
 
 def requests(replays: Iterable[Recording]) -> pd.DataFrame:
@@ -43,9 +42,7 @@ def requests(replays: Iterable[Recording]) -> pd.DataFrame:
 
 def _where(replay: Recording) -> dict[str, Any]:
     """Return what is not in a replay's rows."""
-    kind = replay.kind._asdict()
-    where = {name: kind[name] for name in (*PLACE, "variant")}
-    return {**where, "date": replay.date, "replay": replay.path.stem}
+    return {**replay.kind._asdict(), "date": replay.date, "replay": replay.path.stem}
 
 
 _ROWS = [*PLACE, "variant", "date", "replay", *ReplayRow._fields]
@@ -103,115 +100,6 @@ def table(
     merged.insert(0, "dataset", [role.dataset if role else trace for trace, role in of_traces])
     merged.insert(1, "data", [role.label if role else trace for trace, role in of_traces])
     return merged.drop(columns="order")
-
-
-def reductions(replays: pd.DataFrame, baselines: Sequence[str]) -> pd.DataFrame:
-    """Return by how much Marconi lowers the P95 TTFT of some baselines.
-
-    Marconi is the best of its variants, tuned or at a fixed alpha, that have overlap scheduling as the
-    baseline has, or have it not as the baseline has it not. `points` are percent of the P95 without a cache, as the
-    paper counts; `percent` is relative to the baseline.
-
-    Returns:
-        One row per place and baseline that Marconi can be compared with.
-    """
-    found = []
-    for place, group in replays.groupby(PLACE, sort=False):
-        p95 = group.set_index("variant")["ttft_p95_ms"]
-        for baseline in p95.index.intersection(list(baselines), sort=False):
-            ours = p95[[_is_marconi_beside(variant, baseline) for variant in p95.index]]
-            if ours.empty:
-                continue
-            saved = p95[baseline] - ours.min()
-            found.append(
-                dict(zip(PLACE, place, strict=True))
-                | {"data": group["data"].iloc[0]}
-                | {"marconi": ours.idxmin(), "baseline": baseline}
-                | {"ms": saved, "percent": 100 * saved / p95[baseline]}
-                | {"points": 100 * saved / p95.get(NO_CACHE, float("nan"))}
-            )
-    columns = [*PLACE, "data", "marconi", "baseline", "ms", "percent", "points"]
-    return pd.DataFrame(found, columns=columns)
-
-
-def _is_marconi_beside(variant: str, baseline: str) -> bool:
-    return is_marconi(variant) and overlaps(variant) == overlaps(baseline)
-
-
-def is_marconi(variant: str) -> bool:
-    """Return whether a variant (``NAME`` or ``NAME@ALPHA``) is Marconi, tuned or at a fixed alpha."""
-    return variant.startswith("marconi")
-
-
-def overlaps(variant: str) -> bool:
-    """Return whether a variant prepares a batch while another runs; without a cache SGLang does."""
-    return VARIANTS[variant.partition("@")[0]].strategy != "no_buffer"
-
-
-def claims(replays: pd.DataFrame) -> pd.DataFrame:
-    """Return the paper's claims about time to first token beside what was measured.
-
-    A claim is reproduced if the largest reduction is at least the paper's, partly if there is one at
-    all. There is no verdict on simulated servers, on data other than the paper's own (stand-ins
-    included), and where no server without a cache was measured, as the paper's percent are of its P95.
-    """
-    vllm = max(printed_values("ttft_points_under_vllm_plus").values(), key=float)
-    sglang = max(printed_values("ttft_points_under_sglang_plus").values(), key=float)
-    rows = [
-        {
-            "claim": "P95 TTFT lower than vLLM+, up to",
-            "paper": f"{vllm} %",
-            "here": "not measured: no server checkpoints every block of 32 tokens",
-            "verdict": NO_VERDICT,
-        }
-    ]
-    stock = "P95 TTFT lower than stock SGLang, both with `{}`, up to (not in the paper)"
-    for text, paper, baselines in (
-        ("P95 TTFT lower than SGLang+ (admission only), up to", sglang, SGLANG_PLUS),
-        *((stock.format(strategy), "", (strategy,)) for strategy in STRATEGIES),
-    ):
-        for (server, of_the_paper), group in replays.groupby(["server", _of_the_papers(replays)]):
-            found = reductions(group, baselines)
-            if not found.empty:
-                judged = paper and of_the_paper and server != SIMULATED
-                rows.append(_claim(text, paper, str(server), found, judged=bool(judged)))
-    return pd.DataFrame(rows)
-
-
-def recorded_as(occasion: str) -> str:
-    """Return which recording it is, to be put behind a server's name; nothing for this machine's."""
-    return "" if occasion == HERE else f" ({occasion})"
-
-
-def _of_the_papers(replays: pd.DataFrame) -> pd.Series:
-    """Return bool[n]: whether a row is of a data set of the paper, and not of a stand-in for it."""
-    return replays["data"].isin(PAPER_DATASETS.values())
-
-
-def _claim(
-    text: str, paper: str, server: str, found: pd.DataFrame, *, judged: bool
-) -> dict[str, str]:
-    column, unit = "points", "% of no cache"
-    comparable = found.dropna(subset="points")
-    if comparable.empty:  # percent of the baseline are no percent of no cache
-        column, unit, comparable, judged = "percent", "% of the baseline", found, False
-    ordered = comparable.sort_values(column)
-    worst, best = ordered.iloc[0], ordered.iloc[-1]
-    least = f"; least {worst[column]:.1f} ({_place(worst)})" if len(ordered) > 1 else ""
-    verdict = HELD if best[column] >= float(paper or 0) else PARTLY if best[column] > 0 else NOT
-    return {
-        "claim": text,
-        "paper": f"{paper} %" if paper else "",
-        "here": f"{best[column]:.1f} {unit} ({best['percent']:.1f} % of {best['baseline']}, "
-        f"{best['ms']:.0f} ms; {_place(best)}){least}; {server}",
-        "verdict": verdict if judged else NO_VERDICT,
-    }
-
-
-def _place(row: pd.Series) -> str:
-    """Return where a reduction was seen, with what has to be said of the data."""
-    name = row["trace"] if row["data"] == row["trace"] else f"{row['trace']}, data: {row['data']}"
-    return f"{name}; {row['states']} states; {row['load']}{recorded_as(row['occasion'])}"
 
 
 def parity(recordings: Iterable[Recording]) -> pd.DataFrame:
@@ -275,7 +163,7 @@ def page(
         ["occasion", "server", "load"], sort=False
     ):
         yield Section(
-            f"Replays on {server}{recorded_as(str(occasion))}",
+            f"Replays on {server}{recorded_as(str(occasion))}, {str(load).partition(',')[0]}",
             f"Load: {load}. Medians over repeats. Predicted: by the server simulator under this load.",
             _for_people(group),
         )

@@ -1,17 +1,146 @@
-"""What live servers say about the paper's claims, number by number, as far as they were measured.
+"""What live servers say about the paper's claims.
 
-A claim is compared in each place (occasion, server, load, trace and pool sizes) in which both of its policies were
-replayed, both with overlap scheduling or both without. No server checkpoints every block as vLLM+ does, and the models and capacities of Figures 11
-to 13 are none that were served: those claims have no live value.
+A claim is compared in each place (`PLACE`: occasion, server, load, trace and pool sizes) in which both of its
+policies were replayed, both with overlap scheduling or both without. No server checkpoints every block as
+vLLM+ does, and the models and capacities of Figures 11 to 13 are none that were served: those claims have no
+live value.
 """
 
-from collections.abc import Callable, Iterable, Mapping
+from collections.abc import Callable, Iterable, Mapping, Sequence
 
 import pandas as pd
 
-from marconi_core.report.claims import Claim
-from marconi_core.report.live import NO_CACHE, PLACE, SGLANG_PLUS, is_marconi, overlaps, reductions
-from marconi_core.serving.recordings import SIMULATED
+from marconi_core.report.claims import Claim, printed_values
+from marconi_core.report.roles import PAPER_DATASETS
+from marconi_core.serving.recordings import PLACE, SIMULATED, recorded_as
+from marconi_core.serving.spec import STRATEGIES, VARIANTS
+
+NO_CACHE = ("no_cache",)
+# the paper's SGLang+: Marconi's admission, evicting the least recently used
+SGLANG_PLUS = ("admission_only", "admission_only_no_buffer")
+HELD, PARTLY, NOT, NO_VERDICT = "reproduced", "partly reproduced", "not reproduced", "no verdict"
+
+
+def is_marconi(variant: str) -> bool:
+    """Return whether a variant (``NAME`` or ``NAME@ALPHA``) is Marconi, tuned or at a fixed alpha."""
+    return variant.startswith("marconi")
+
+
+def overlaps(variant: str) -> bool:
+    """Return whether a variant prepares a batch while another runs; without a cache SGLang does."""
+    return VARIANTS[variant.partition("@")[0]].strategy != "no_buffer"
+
+
+def reductions(replays: pd.DataFrame, baselines: Sequence[str]) -> pd.DataFrame:
+    """Return by how much Marconi lowers the P95 TTFT of some baselines.
+
+    Marconi is the best of its variants, tuned or at a fixed alpha, that have overlap scheduling as the
+    baseline has, or have it not as the baseline has it not. `points` are percent of the P95 without a cache,
+    as the paper counts; `percent` is relative to the baseline.
+
+    Args:
+        replays: what `live.table` returns.
+
+    Returns:
+        One row per place and baseline that Marconi can be compared with.
+    """
+    found = []
+    for place, group in replays.groupby(PLACE, sort=False):
+        p95 = group.set_index("variant")["ttft_p95_ms"]
+        for baseline in p95.index.intersection(list(baselines), sort=False):
+            ours = p95[[is_marconi(v) and overlaps(v) == overlaps(baseline) for v in p95.index]]
+            if ours.empty:
+                continue
+            saved = p95[baseline] - ours.min()
+            found.append(
+                dict(zip(PLACE, place, strict=True))
+                | {"data": group["data"].iloc[0]}
+                | {"marconi": ours.idxmin(), "baseline": baseline}
+                | {"ms": saved, "percent": 100 * saved / p95[baseline]}
+                | {"points": 100 * saved / p95.get(NO_CACHE[0], float("nan"))}
+            )
+    columns = [*PLACE, "data", "marconi", "baseline", "ms", "percent", "points"]
+    return pd.DataFrame(found, columns=columns)
+
+
+def claims(replays: pd.DataFrame) -> pd.DataFrame:
+    """Return the paper's claims about time to first token beside what was measured: one row per claim, data
+    set and server.
+
+    A claim about a data set is reproduced if the largest reduction is at least the paper's, partly if there
+    is one at all. There is no verdict on simulated servers, on data other than the paper's own (stand-ins
+    included), and where no server without a cache was measured, as the paper's percent are of its P95.
+
+    Args:
+        replays: what `live.table` returns.
+    """
+    rows = [
+        _row("vLLM+", data, paper, "not measured: no server checkpoints every block of 32 tokens")
+        for data, paper in _printed("ttft_points_under_vllm_plus").items()
+    ]
+    for name, baselines, measure in (
+        ("no cache", NO_CACHE, "ttft_points_under_vanilla"),
+        ("SGLang+ (admission only)", SGLANG_PLUS, "ttft_points_under_sglang_plus"),
+        *((f"stock SGLang, `{s}` (not in the paper)", (s,), "") for s in STRATEGIES),
+    ):
+        printed = _printed(measure) if measure else {}
+        for (server, data), group in replays.groupby(["server", "data"], sort=False):
+            found = reductions(group, baselines)
+            paper = printed.get(str(data), "")
+            if not found.empty:
+                here, verdict = _judged(found, paper if server != SIMULATED else "", bool(measure))
+                rows.append(_row(name, str(data), paper, here, str(server), verdict))
+    return pd.DataFrame(rows)
+
+
+def _printed(measure: str) -> dict[str, str]:
+    """Return the paper's values by the label of its data set."""
+    return {PAPER_DATASETS[name]: value for name, value in printed_values(measure).items()}
+
+
+def _row(
+    baseline: str, data: str, paper: str, here: str, server: str = "", verdict: str = NO_VERDICT
+) -> dict[str, str]:
+    return {
+        "P95 TTFT lower than": baseline,
+        "data": data,
+        "paper, up to": f"{paper} %" if paper else "",
+        "here, up to": here,
+        "server": server,
+        "verdict": verdict,
+    }
+
+
+def _judged(found: pd.DataFrame, paper: str, of_no_cache: bool) -> tuple[str, str]:
+    """Return the largest reduction in words, the least if there are several, and the verdict.
+
+    Args:
+        found: rows of `reductions`.
+        paper: the paper's value; empty if there is nothing to judge by.
+        of_no_cache: count in percent of the P95 without a cache where there is one, as the paper does.
+    """
+    column, comparable = "points", found.dropna(subset="points")
+    if not of_no_cache or comparable.empty:  # percent of the baseline are no percent of no cache
+        column, comparable = "percent", found
+    ordered = comparable.sort_values(column)
+    words = _in_words(ordered.iloc[-1], column)
+    if len(ordered) > 1:
+        words += f"; least: {_in_words(ordered.iloc[0], column)}"
+    best = ordered.iloc[-1][column]
+    if not paper or column == "percent":
+        return words, NO_VERDICT
+    return words, HELD if best >= float(paper) else PARTLY if best > 0 else NOT
+
+
+def _in_words(row: pd.Series, column: str) -> str:
+    """Return a reduction, and where it was seen."""
+    of_baseline = f"{row['percent']:.1f} % of {row['baseline']}"
+    amount = of_baseline if column == "percent" else f"{row['points']:.1f} % of no cache"
+    more = "" if column == "percent" or row["baseline"] in NO_CACHE else f"{of_baseline}, "
+    return (
+        f"{amount} ({more}{row['ms']:.0f} ms, {row['marconi']}; {row['trace']}; "
+        f"{row['states']} states; {row['load']}{recorded_as(row['occasion'])})"
+    )
 
 
 def _value(place: pd.DataFrame, policy: str, column: str, best: str) -> float:
@@ -55,7 +184,7 @@ IN_EACH_PLACE: Mapping[str, Callable[[pd.DataFrame, str], float]] = {
     "ttft_reduction_ms": _ttft_ms,
 }
 
-BASELINES = {"vanilla": (NO_CACHE,), "sglang_plus": SGLANG_PLUS}
+BASELINES = {"vanilla": NO_CACHE, "sglang_plus": SGLANG_PLUS}
 OF_THE_BEST_PLACE = {
     f"ttft_{column}_under_{name}": (column, variants)
     for name, variants in BASELINES.items()

@@ -26,7 +26,8 @@ from marconi_core.replay.options import ReplayOptions
 from marconi_core.replay.rows import ReplayRow
 from marconi_core.replay.summary import summarize
 from marconi_core.replay.virtual import replay_virtually
-from marconi_core.serving.recordings import Kind, NoTimesError, Recording, load
+from marconi_core.serving.recorded_times import NoTimesError
+from marconi_core.serving.recordings import Kind, Recording, read_recordings
 from marconi_core.serving.simulated.flags import server_of
 from marconi_core.serving.spec import ServerSpec
 from marconi_core.sim.server import PoolSizes
@@ -143,7 +144,9 @@ def main(arguments: Sequence[str] | None = None) -> int:
     try:
         files = (path for path in sorted(options.folder.rglob("*.csv")) if path.name != PREDICTED)
         traces = {path.stem: Trace.load(path) for path in options.traces}
-        rows = pd.DataFrame(predict(load(files), traces), columns=list(Prediction._fields))
+        rows = pd.DataFrame(
+            predict(read_recordings(files), traces), columns=list(Prediction._fields)
+        )
         with atomic_path(options.folder / PREDICTED) as partial:
             rows.round(6).to_csv(partial, index=False)
     except MarconiError as error:

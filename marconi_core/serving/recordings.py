@@ -16,15 +16,11 @@ from pandas.errors import EmptyDataError
 from marconi_core.assets import resource
 from marconi_core.errors import DataError, ModelError
 from marconi_core.models import load_hybrid_model
-from marconi_core.models.latency import BatchTimes, PrefillLatency
 from marconi_core.models.layers import Layer
 from marconi_core.serving.spec import VARIANTS
 
 SIMULATED = "simulated server"
 REFERENCE_MODEL = "nemotron_h_8b"
-REFERENCE_GPU = "NVIDIA H100 80GB HBM3"
-"""The GPU whose times stand for a server's where there is none: times of all of SGLang's own ways of
-caching were recorded on it."""
 
 USUAL = {
     "chunked_prefill_size": 8192, "ssm_dtype": "float32", "attention_backend": "flashinfer",
@@ -49,6 +45,10 @@ class Kind(NamedTuple):
     states: int
     kv_tokens: int
     requests: int
+
+
+PLACE = [field for field in Kind._fields if field != "variant"]
+"""Replays in the same place can be compared."""
 
 
 class Recording(NamedTuple):
@@ -213,83 +213,9 @@ class Recording(NamedTuple):
         return value
 
 
-def prefill_medians(recording: Recording) -> pd.DataFrame:
-    """Return times to first token on an idle server of a ``ttft`` recording, one row per kind of prompt."""
-    rows = _measured(recording)
-    rows = rows[rows["others"] == 0]
-    groups = rows.groupby(["prompt_tokens", "prefix_tokens", "cached_tokens"])
-    times = groups["ttft_ms"].agg(requests="size", median_ms="median", low_ms="min", high_ms="max")
-    return times.reset_index()
-
-
-def _measured(recording: Recording) -> pd.DataFrame:
-    """Return the rows of a ``ttft`` recording, warm-up left out."""
-    rows = recording.rows()
-    if "others" not in rows:  # before busy servers were measured too
-        rows["others"] = 0
-    return rows[rows["round"] >= 0]
-
-
-def prefill_fit(cells: pd.DataFrame) -> PrefillLatency:
-    """Return the fit to rows of `prefill_medians`."""
-    return PrefillLatency.fit(cells["prompt_tokens"], cells["cached_tokens"], cells["median_ms"])
-
-
-class NoTimesError(DataError):
-    """No times to first token were recorded."""
-
-
-def latest_ttft(
-    *variants: str, model: str = REFERENCE_MODEL, where: str = REFERENCE_GPU, gpus: int = 1
-) -> Recording:
-    """Return the latest complete times to first token that ship with the repository, with usual settings.
-
-    Args:
-        variants: the first of them that was recorded is taken.
-        model: of which; its layers count, not its name (see `load_hybrid_model`).
-        where: on which kind of GPU; or on which occasion, as hosts differ where GPUs are the same.
-        gpus: on how many.
-
-    Raises:
-        NoTimesError: there are none.
-        ModelError: no such model.
-    """
-    layers = load_hybrid_model(model).layers
-    recordings = [
-        recording
-        for recording in load(recorded_files("ttft"))
-        if recording.path.stem in variants and recording.tensor_parallel == gpus
-        and recording.layers == layers and not recording.settings and recording.complete
-    ]  # fmt: skip
-    on_gpu = [recording for recording in recordings if where in (recording.gpu, recording.occasion)]
-    for variant in variants:
-        if found := [recording for recording in on_gpu if recording.path.stem == variant]:
-            return found[-1]
-    others = ", ".join(dict.fromkeys(recording.gpu for recording in recordings)) or "no GPU"
-    wanted = " or ".join(f"'{variant}'" for variant in variants)
-    raise NoTimesError(
-        f"{resource('recorded')}: has no complete times to first token of '{model}', {wanted}, on "
-        f"{gpus} '{where}', only on {others}; record them with `python -m marconi_core.serving ttft "
-        f"--variant {variants[0]}`"
-    )
-
-
-def batch_times(recording: Recording) -> BatchTimes:
-    """Return how long batches take, by recorded times to first token; see `latest_ttft`.
-
-    Raises:
-        DataError: there are none of decoding.
-    """
-    rows = _measured(recording)
-    decoding = rows[rows["purpose"] == "decode"]
-    others = decoding["others"]
-    if not (others == 0).any():
-        raise DataError(
-            f"{recording.path}: has no times of decoding, only to first token; record them with "
-            f"`python -m marconi_core.serving ttft --variant {recording.variant}`"
-        )
-    ms = (decoding["total_ms"] - decoding["ttft_ms"]) / (decoding["output_tokens"] - 1)
-    return BatchTimes.fit(prefill_fit(prefill_medians(recording)), others, ms)
+def recorded_as(occasion: str) -> str:
+    """Return which recording it is, to be put behind a server's name; nothing for this machine's."""
+    return "" if occasion == HERE else f" ({occasion})"
 
 
 def by_order(variant: str) -> tuple[int, str]:
@@ -304,7 +230,7 @@ def recorded_files(what: str) -> list[Path]:
     )
 
 
-def load(paths: Iterable[Path]) -> Iterator[Recording]:
+def read_recordings(paths: Iterable[Path]) -> Iterator[Recording]:
     """Yield the recordings whose rows are in these CSV files.
 
     Raises:

@@ -11,7 +11,7 @@ from marconi_core.replay.options import ReplayOptions
 from marconi_core.replay.summary import ReplaySummary
 from marconi_core.replay.virtual import replay_virtually
 from marconi_core.report.predicted import KEYS, Prediction, predict, read_predictions
-from marconi_core.serving.recordings import Recording, load, recorded_files
+from marconi_core.serving.recordings import Recording, read_recordings, recorded_files
 from marconi_core.serving.simulated.flags import server_of
 from marconi_core.serving.spec import ServerSpec
 from marconi_core.sim.server import PoolSizes
@@ -20,7 +20,7 @@ from marconi_core.traces.retokenize import retokenize
 from marconi_core.traces.trace import Trace, Workload
 from marconi_core.traces.vocabulary import Vocabulary
 
-REPLAYS = [r for r in load(recorded_files("replay")) if r.complete]
+REPLAYS = [r for r in read_recordings(recorded_files("replay")) if r.complete]
 SHIPPED = read_predictions([resource("recorded")])
 
 

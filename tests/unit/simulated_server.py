@@ -9,7 +9,7 @@ from aiohttp import web
 
 from marconi_core.models.latency import BatchTimes
 from marconi_core.serving.client import Client
-from marconi_core.serving.recordings import batch_times, latest_ttft
+from marconi_core.serving.recorded_times import batch_times, latest_ttft
 from marconi_core.serving.simulated.app import SimulatedServer
 from marconi_core.serving.simulated.engine import Engine
 from marconi_core.serving.simulated.faults import Fault

@@ -8,7 +8,8 @@ import pandas as pd
 import pytest
 
 from marconi_core.models.latency import BatchTimes, PrefillLatency
-from marconi_core.serving.recordings import Recording, batch_times, load, recorded_files
+from marconi_core.serving.recorded_times import batch_times
+from marconi_core.serving.recordings import Recording, read_recordings, recorded_files
 from marconi_core.serving.ttft import Row
 from marconi_core.sim.server import PoolSizes, ServerSimulator
 from marconi_core.sim.server.batching import BatchingServer
@@ -20,7 +21,7 @@ KNOWN = BatchTimes(PrefillLatency(20, 30, 0.5), 5.0, 0.25)
 REQUESTS = 40  # of each kind
 
 
-BUSY = [r for r in load(recorded_files("ttft")) if "others" in r.rows()]
+BUSY = [r for r in read_recordings(recorded_files("ttft")) if "others" in r.rows()]
 
 
 def served(
@@ -64,7 +65,7 @@ def test_times_beside_others_are_found_again(
     rows = [row for cell in cells for row in served(simulator(SIZES), *cell)]
     pd.DataFrame(rows).to_csv(tmp_path / "x.csv", index=False)
     (tmp_path / "x.json").write_text("{}")
-    (recording,) = load([tmp_path / "x.csv"])
+    (recording,) = read_recordings([tmp_path / "x.csv"])
     found = batch_times(recording)
     assert astuple(found.prefill)[:3] == pytest.approx(astuple(KNOWN.prefill)[:3], rel=0.02)
     assert astuple(found)[1:] == pytest.approx(astuple(KNOWN)[1:], rel=0.1)

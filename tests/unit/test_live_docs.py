@@ -6,7 +6,7 @@ import pytest
 from marconi_core.assets import resource
 from marconi_core.report import live
 from marconi_core.report.predicted import read_predictions
-from marconi_core.serving.recordings import load, recorded_files
+from marconi_core.serving.recordings import read_recordings, recorded_files
 from marconi_core.serving.spec import CHECKOUT
 
 SWEBENCH, TAU = "swebench_sps=1_art=5_nums=100", "tau_airline_sps=1_art=5_nums=200_tekken"
@@ -26,7 +26,9 @@ NAMES = {
 
 @pytest.fixture(scope="module")
 def replays() -> pd.DataFrame:
-    return live.table(load(recorded_files("replay")), read_predictions([resource("recorded")]))
+    return live.table(
+        read_recordings(recorded_files("replay")), read_predictions([resource("recorded")])
+    )
 
 
 def lines(replays: pd.DataFrame) -> list[str]:

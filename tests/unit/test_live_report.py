@@ -17,7 +17,7 @@ from marconi_core.plots import ttft as ttft_plot
 from marconi_core.plots.style import save
 from marconi_core.policies.two_pool import BRANCH_GAIN
 from marconi_core.replay.rows import ReplayRow, write_rows
-from marconi_core.report import live
+from marconi_core.report import live, live_claims
 from marconi_core.report.page import to_markdown
 from marconi_core.report.predicted import (
     PREDICTED,
@@ -29,15 +29,13 @@ from marconi_core.report.roles import Role
 from marconi_core.rules.live import csv_files, recorded_checklists
 from marconi_core.serving import recordings
 from marconi_core.serving.parity import ParityRow
-from marconi_core.serving.recordings import (
+from marconi_core.serving.recorded_times import (
     REFERENCE_GPU,
-    SIMULATED,
     NoTimesError,
     batch_times,
     latest_ttft,
-    load,
-    recorded_files,
 )
+from marconi_core.serving.recordings import SIMULATED, read_recordings, recorded_files
 from marconi_core.serving.simulated.flags import server_of
 from marconi_core.serving.spec import STRATEGIES, ServerSpec
 from marconi_core.sim.server import PoolSizes, ServerSimulator
@@ -87,7 +85,7 @@ def folder(tmp_path: Path) -> Path:
 
 
 def table(folder: Path) -> pd.DataFrame:
-    recordings = list(load(csv_files([str(folder)])))
+    recordings = list(read_recordings(csv_files([str(folder)])))
     return live.table(recordings, read_predictions([folder]), ROLES)
 
 
@@ -107,53 +105,73 @@ def test_repeats_give_medians_and_their_range(folder: Path) -> None:
     assert np.isnan(marconi["predicted_token_hit_rate"])
 
 
-def test_claims_are_judged_by_their_numbers(folder: Path) -> None:
-    claims = live.claims(table(folder)).set_index("claim")
-    sglang = claims.loc["P95 TTFT lower than SGLang+ (admission only), up to"]
-    assert sglang["here"].startswith(
-        "25.0 % of no cache (35.7 % of admission_only, 50 ms; chats, data: ShareGPT; 40 states; "
+def beside(replays: pd.DataFrame, baseline: str, data: str = "ShareGPT") -> pd.Series:
+    """Return the row of the claims that is about a baseline and a data set."""
+    rows = live_claims.claims(replays).set_index(["P95 TTFT lower than", "data"])
+    found: pd.Series = rows.loc[baseline, data]
+    return found
+
+
+SGLANG = "SGLang+ (admission only)"
+
+
+def test_claims_are_judged_by_the_numbers_of_their_data_set(folder: Path) -> None:
+    sglang = beside(table(folder), SGLANG)
+    assert sglang["here, up to"].startswith(
+        "25.0 % of no cache (35.7 % of admission_only, 50 ms, marconi; chats; 40 states; "
     )
-    assert LOAD in sglang["here"] and sglang["here"].endswith("Test GPU, random weights")
-    assert (sglang["paper"], sglang["verdict"]) == ("24.7 %", live.HELD)
-    assert claims.loc["P95 TTFT lower than vLLM+, up to"]["verdict"] == live.NO_VERDICT
+    assert LOAD in sglang["here, up to"] and sglang["server"] == "Test GPU, random weights"
+    assert (sglang["paper, up to"], sglang["verdict"]) == ("12.8 %", live_claims.HELD)
+    vanilla = beside(table(folder), "no cache")
+    assert vanilla["here, up to"].startswith("55.0 % of no cache (110 ms, marconi; ")
+    assert (vanilla["paper, up to"], vanilla["verdict"]) == ("73.2 %", live_claims.PARTLY)
+    assert beside(table(folder), "vLLM+")["verdict"] == live_claims.NO_VERDICT
 
-    record(folder / "lru", "chats-1", [130, 130], variant="admission_only")
-    assert live.PARTLY in set(live.claims(table(folder))["verdict"])
+    record(folder / "lru", "chats-1", [105, 105], variant="admission_only")
+    assert beside(table(folder), SGLANG)["verdict"] == live_claims.PARTLY
     record(folder / "lru", "chats-1", [80, 80], variant="admission_only")
-    assert live.NOT in set(live.claims(table(folder))["verdict"])
+    assert beside(table(folder), SGLANG)["verdict"] == live_claims.NOT
 
 
-VERDICTS = {live.HELD, live.PARTLY, live.NOT}
+VERDICTS = {live_claims.HELD, live_claims.PARTLY, live_claims.NOT}
 
 
 def test_percent_of_the_baseline_are_not_judged_by_percent_of_no_cache(folder: Path) -> None:
-    assert VERDICTS & set(live.claims(table(folder))["verdict"])
+    assert VERDICTS & set(live_claims.claims(table(folder))["verdict"])
     (folder / "none/chats-1.csv").unlink()
-    claims = live.claims(table(folder)).set_index("claim")
-    sglang = claims.loc["P95 TTFT lower than SGLang+ (admission only), up to"]
-    assert sglang["here"].startswith("35.7 % of the baseline (35.7 % of admission_only, 50 ms;")
-    assert not VERDICTS & set(claims["verdict"])
+    assert not VERDICTS & set(live_claims.claims(table(folder))["verdict"])
+    sglang = beside(table(folder), SGLANG)
+    assert sglang["here, up to"].startswith("35.7 % of admission_only (50 ms, marconi;")
     # where another place has a server without a cache, that one is judged
     for variant, ttft in (("no_cache", 200.0), ("admission_only", 120.0), ("marconi", 110.0)):
         record(tmp := folder / "two" / variant, "chats-1", [ttft] * 3, variant=variant)
         assert tmp.is_dir()
-    sglang = live.claims(table(folder)).set_index("claim").loc[sglang.name]
-    assert sglang["here"].startswith("5.0 % of no cache") and sglang["verdict"] == live.PARTLY
+    sglang = beside(table(folder), SGLANG)
+    assert sglang["here, up to"].startswith("5.0 % of no cache")
+    assert sglang["verdict"] == live_claims.PARTLY
+
+
+def test_several_places_give_the_largest_and_the_least(folder: Path) -> None:
+    for variant, ttft in (("no_cache", 200.0), ("admission_only", 120.0), ("marconi", 110.0)):
+        record(folder / "two" / variant, "chats-1", [ttft] * 3, variant=variant)
+    words = beside(table(folder), SGLANG)["here, up to"]
+    assert words.startswith("25.0 % of no cache") and "; least: 5.0 % of no cache (8.3 %" in words
 
 
 @pytest.mark.parametrize(
     ("trace", "said"),
     [
-        ("chats_long_sps=1_nums=2_tekken", "data: chats_long (stand-in for LMSys);"),
-        ("others", "ms; others; 40 states"),
+        ("chats_long_sps=1_nums=2_tekken", "chats_long (stand-in for LMSys)"),
+        ("others", "others"),
     ],
 )
 def test_stand_ins_say_so_and_are_not_judged(tmp_path: Path, trace: str, said: str) -> None:
     for variant, ttft in (("no_cache", 200.0), ("admission_only", 140.0), ("marconi", 20.0)):
         record(tmp_path / variant, trace, [ttft], variant=variant)
-    claims = live.claims(table(tmp_path))
+    claims = live_claims.claims(table(tmp_path))
     assert not VERDICTS & set(claims["verdict"])
-    assert said in claims["here"].iloc[1] and "random weights" in claims["here"].iloc[1]
+    [row] = claims[claims["P95 TTFT lower than"] == SGLANG].to_dict("records")
+    assert (row["data"], row["paper, up to"]) == (said, "") and "random weights" in row["server"]
 
 
 @pytest.mark.parametrize(
@@ -172,12 +190,12 @@ def test_stand_ins_say_so_and_are_not_judged(tmp_path: Path, trace: str, said: s
 def test_replays_under_different_load_are_not_compared(
     folder: Path, tmp_path: Path, changes: dict[str, Any], load: str
 ) -> None:
-    before = live.reductions(table(folder), STOCK)
+    before = live_claims.reductions(table(folder), STOCK)
     record(folder / "busy", "chats-1", [1.0, 1.0], **changes)
     replays = table(folder)
     assert set(replays["load"]) == {LOAD, load}
     assert len(replays[replays["variant"] == "marconi"]) == 2
-    pd.testing.assert_frame_equal(live.reductions(replays, STOCK), before)
+    pd.testing.assert_frame_equal(live_claims.reductions(replays, STOCK), before)
     first = islice(live.page("", replays, *[pd.DataFrame()] * 3, []), 4)
     texts = [section.text for section in first if section.title.startswith("Replays on")]
     wanted = sorted([LOAD, load])
@@ -191,20 +209,20 @@ def test_replays_under_different_load_are_not_compared(
 def test_stock_is_compared_with_the_same_strategy(folder: Path) -> None:
     record(folder / "ours", "chats-1", [120, 120], variant="marconi_no_buffer")
     record(folder / "grid", "chats-1", [180, 180], variant="extra_buffer")
-    claims = live.claims(table(folder)).set_index("claim")
     for strategy, percent in (("no_buffer", "20.0"), ("extra_buffer", "50.0")):
-        claim = (
-            f"P95 TTFT lower than stock SGLang, both with `{strategy}`, up to (not in the paper)"
-        )
-        assert f"({percent} % of {strategy}," in claims["here"][claim]
+        stock = beside(table(folder), f"stock SGLang, `{strategy}` (not in the paper)")
+        assert stock["here, up to"].startswith(f"{percent} % of {strategy} (")
+        assert stock["paper, up to"] == ""
 
 
 def test_admission_only_is_compared_with_the_same_strategy(folder: Path) -> None:
-    before = live.reductions(table(folder), live.SGLANG_PLUS)
+    before = live_claims.reductions(table(folder), live_claims.SGLANG_PLUS)
     record(folder / "ours", "chats-1", [1, 1], variant="marconi_no_buffer")
-    pd.testing.assert_frame_equal(live.reductions(table(folder), live.SGLANG_PLUS), before)
+    pd.testing.assert_frame_equal(
+        live_claims.reductions(table(folder), live_claims.SGLANG_PLUS), before
+    )
     record(folder / "theirs", "chats-1", [2, 2], variant="admission_only_no_buffer")
-    again = live.reductions(table(folder), live.SGLANG_PLUS)
+    again = live_claims.reductions(table(folder), live_claims.SGLANG_PLUS)
     found = again.set_index("baseline")
     assert found["marconi"]["admission_only_no_buffer"] == "marconi_no_buffer"
     assert found["percent"]["admission_only_no_buffer"] == 50
@@ -221,13 +239,15 @@ def test_replays_of_another_machine_are_not_compared(
         record(shipped / f"{occasion}-replay/50/x", "chats-1", [ttft] * 2)
     record(shipped / "2026-01-01-gpub-replay/50/y", "chats-1", [20.0] * 2, variant="extra_buffer")
     monkeypatch.setattr(recordings, "resource", lambda name: shipped.parent / name)
-    replays = live.table(load(csv_files([str(folder), str(shipped)])), read_predictions([]))
-    found = live.reductions(replays, ["extra_buffer"]).set_index("occasion")
+    replays = live.table(
+        read_recordings(csv_files([str(folder), str(shipped)])), read_predictions([])
+    )
+    found = live_claims.reductions(replays, ["extra_buffer"]).set_index("occasion")
     assert found["percent"].to_dict() == {"2026-01-01-gpub": 50}
     assert set(replays["occasion"]) == {"here", "2026-01-01-gpu", "2026-01-01-gpub"}
     titles = [axes.get_title("left") for axes in live_plot.draw(replays).axes[::2]]
     assert [title.count("(2026-01-01-gpu") for title in titles] == [1, 1, 0]
-    assert "(2026-01-01-gpub)" in live.claims(replays)["here"].iloc[-1]
+    assert "(2026-01-01-gpub)" in live_claims.claims(replays)["here, up to"].iloc[-1]
 
 
 @pytest.mark.parametrize(
@@ -243,11 +263,11 @@ def test_replays_of_another_machine_are_not_compared(
 def test_servers_with_other_settings_are_not_compared(
     folder: Path, spec: dict[str, Any], said: str
 ) -> None:
-    before = live.reductions(table(folder), STOCK)
+    before = live_claims.reductions(table(folder), STOCK)
     record(folder / "unusual", "chats-1", [1.0, 1.0], spec=spec)
     replays = table(folder)
     assert set(replays["server"]) == {f"Test GPU, random weights{end}" for end in ("", said)}
-    pd.testing.assert_frame_equal(live.reductions(replays, STOCK), before)
+    pd.testing.assert_frame_equal(live_claims.reductions(replays, STOCK), before)
 
 
 def test_several_gpus_are_told_apart_from_one(folder: Path) -> None:
@@ -269,7 +289,7 @@ def test_times_of_the_same_machine_are_taken() -> None:
     gpu = "NVIDIA H200"
     occasions = {
         r.occasion
-        for r in load(recorded_files("ttft"))
+        for r in read_recordings(recorded_files("ttft"))
         if r.gpu == gpu and r.path.stem == "marconi"
     }
     assert len(occasions) > 1
@@ -279,9 +299,9 @@ def test_times_of_the_same_machine_are_taken() -> None:
 
 
 def test_replays_of_fewer_requests_are_not_compared(folder: Path) -> None:
-    before = live.reductions(table(folder), STOCK)
+    before = live_claims.reductions(table(folder), STOCK)
     record(folder / "short", "chats-1", [1.0])
-    pd.testing.assert_frame_equal(live.reductions(table(folder), STOCK), before)
+    pd.testing.assert_frame_equal(live_claims.reductions(table(folder), STOCK), before)
 
 
 def test_a_simulated_server_gets_no_verdict(tmp_path: Path) -> None:
@@ -289,8 +309,8 @@ def test_a_simulated_server_gets_no_verdict(tmp_path: Path) -> None:
         record(tmp_path / variant, "chats-1", [ttft], variant=variant, spec={"server": "simulated"})
     replays = table(tmp_path)
     assert set(replays["server"]) == {SIMULATED}
-    assert set(live.claims(replays)["verdict"]) == {live.NO_VERDICT}
-    assert SIMULATED in live.claims(replays)["here"].iloc[1]
+    assert set(live_claims.claims(replays)["verdict"]) == {live_claims.NO_VERDICT}
+    assert SIMULATED in set(live_claims.claims(replays)["server"])
 
 
 def test_what_ended_early_is_named_and_left_out(folder: Path) -> None:
@@ -304,7 +324,7 @@ def test_what_ended_early_is_named_and_left_out(folder: Path) -> None:
         "chats-3: 0 of 2 requests; no reason was recorded",
     ]
     assert table(folder).set_index("variant").loc["marconi"]["repeats"] == 1
-    requests = live.requests(load(csv_files([str(folder)])))
+    requests = live.requests(read_recordings(csv_files([str(folder)])))
     assert len(requests[requests["variant"] == "marconi"]) == 2
 
 
@@ -388,7 +408,7 @@ def test_predictions_are_the_simulators_under_the_same_load(tmp_path: Path) -> N
     shared = found[found["load"].str.startswith("3 in flight, at most 2 running")].iloc[0]
     assert shared["ttft_p95_ms"] > in_turn["ttft_p95_ms"][6] > 0
     replays = table(folder).set_index(["load", "trace", "requests"])["predicted_token_hit_rate"]
-    [load_of_first] = load([first])
+    [load_of_first] = read_recordings([first])
     assert replays[load_of_first.load, "chats", 4] == in_turn["token_hit_rate"][4]
     assert np.isnan(replays[LOAD, "others", 6])
 
@@ -456,7 +476,7 @@ def test_another_trace_is_not_predicted(tmp_path: Path, capsys: pytest.CaptureFi
 
 
 def test_recorded_times_are_drawn_and_fitted(tmp_path: Path) -> None:
-    rows = ttft_plot.table(load(recorded_files("ttft")))
+    rows = ttft_plot.table(read_recordings(recorded_files("ttft")))
     variants = rows.groupby("occasion")["variant"].agg(set)
     assert variants["2026-11-24-h100"] == {"no_cache", "no_buffer", "extra_buffer"}
     assert variants["2026-11-29-h200"] == {"extra_buffer", "marconi"}
@@ -471,7 +491,7 @@ def test_recorded_times_are_drawn_and_fitted(tmp_path: Path) -> None:
 
 
 def test_recorded_parity_has_no_difference() -> None:
-    runs = live.parity(load(recorded_files("parity")))
+    runs = live.parity(read_recordings(recorded_files("parity")))
     assert runs["requests"].sum() > 200
     assert set(runs["differing requests"]) == {"0"}
 
@@ -493,7 +513,7 @@ def test_parity_of_a_run_that_was_cut_off_is_not_known(
     path = record(tmp_path, "run", [1.0, 1.0], **said)
     lines = [",".join(ParityRow._fields), *rows] if rows else []
     path.write_text("\n".join(lines), encoding="utf-8")
-    [run] = live.parity(load([path])).to_dict("records")
+    [run] = live.parity(read_recordings([path])).to_dict("records")
     assert run["differing requests"] == differing
     assert (run["requests"], run["planned"]) == (len(rows), said.get("requests_planned", 2))
 
@@ -521,11 +541,11 @@ def test_times_that_were_cut_off_do_not_count(measured_ttft: Path) -> None:
     text = (later / "no_buffer.csv").read_text().splitlines()
     (later / "no_buffer.csv").write_text("\n".join(text[:100]), encoding="utf-8")
     assert latest_ttft("no_buffer").path == latest.path
-    assert len(ttft_plot.table(load(sorted(later.glob("*.csv")) + [latest.path]))) == len(
-        ttft_plot.table(load([latest.path]))
-    )
+    assert len(
+        ttft_plot.table(read_recordings(sorted(later.glob("*.csv")) + [latest.path]))
+    ) == len(ttft_plot.table(read_recordings([latest.path])))
     with pytest.raises(DataError, match="no complete times to first token: measure them"):
-        ttft_plot.table(load(later.glob("*.csv")))
+        ttft_plot.table(read_recordings(later.glob("*.csv")))
 
 
 def test_missing_times_are_one_error(measured_ttft: Path) -> None:
@@ -597,14 +617,14 @@ def test_the_page_says_where_everything_comes_from(folder: Path) -> None:
     sections = live.page(
         "Recorded.",
         table(folder),
-        live.parity(load(recorded_files("parity"))),
-        ttft_plot.table(load(recorded_files("ttft"))),
+        live.parity(read_recordings(recorded_files("parity"))),
+        ttft_plot.table(read_recordings(recorded_files("ttft"))),
         live.checklists(map(Path, recorded_checklists())),
         ["chats-9: ended"],
     )
     page = to_markdown(list(sections))
     assert page.startswith("## Live servers\n\nRecorded.\n")
-    assert f"## Replays on Test GPU, random weights\n\nLoad: {LOAD}." in page
+    assert f"## Replays on Test GPU, random weights, 8 in flight\n\nLoad: {LOAD}." in page
     assert "| chats | ShareGPT | 40 | 9000 | marconi@0.5 | 2 | 1 |" in page
     assert "- chats-9: ended" in page
     assert "extra_buffer-text: SGLang 0.5.16" in page and "FAILED" not in page
@@ -613,6 +633,6 @@ def test_the_page_says_where_everything_comes_from(folder: Path) -> None:
 def test_the_page_without_replays_says_so() -> None:
     empty = live.table([], read_predictions([]))
     nothing = live.parity([])
-    fits = ttft_plot.table(load(recorded_files("ttft")))
+    fits = ttft_plot.table(read_recordings(recorded_files("ttft")))
     page = to_markdown(list(live.page("Recorded.", empty, nothing, fits, nothing, [])))
     assert "No replay has been recorded yet." in page

@@ -36,7 +36,7 @@ from marconi_core.report.predicted import read_predictions
 from marconi_core.serving.__main__ import main
 from marconi_core.serving.client import Client
 from marconi_core.serving.errors import ReplayError, ServingError
-from marconi_core.serving.recordings import SIMULATED, load, recorded_files
+from marconi_core.serving.recordings import SIMULATED, read_recordings, recorded_files
 from marconi_core.sim.server import STOCK, PoolSizes, ServerSimulator, most_running
 from marconi_core.sim.server.batching import BatchingServer
 from marconi_core.traces.prompts import Prompts
@@ -316,7 +316,7 @@ def test_a_replay_in_virtual_time_is_written_down_the_same_way(
     assert "marconi, in virtual time" in capsys.readouterr().out
     rows = read_rows(tmp_path / "out/talk.csv")
     assert len(rows) == len(trace) and sum(row.cached_tokens for row in rows) > 0
-    [recording] = load([tmp_path / "out/talk.csv"])
+    [recording] = read_recordings([tmp_path / "out/talk.csv"])
     assert recording.complete and recording.server == SIMULATED
     assert (recording.states, recording.running_requests) == (9, 3)
     assert main(words) == 0 and "replayed already" in capsys.readouterr().out
@@ -325,16 +325,16 @@ def test_a_replay_in_virtual_time_is_written_down_the_same_way(
 def test_a_replay_in_virtual_time_has_no_date(virtually: list[str], tmp_path: Path) -> None:
     """Its table is the same on any day, and is drawn as a measured one."""
     assert main([*virtually, *SIMULATED_SERVER]) == 0
-    recordings = list(load([tmp_path / "out/talk.csv"]))
+    recordings = list(read_recordings([tmp_path / "out/talk.csv"]))
     assert "date" not in recordings[0].description
     found = table(recordings, read_predictions([]))
     found.to_csv(tmp_path / "table.csv", index=False)
     assert list(found["date"]) == [""] and list(requests(recordings)["date"].unique()) == [""]
     again = pd.read_csv(tmp_path / "table.csv")
     nothing = pd.DataFrame()
-    replays = list(page("", again, nothing, ttft_table(load(recorded_files("ttft"))), nothing, []))[
-        2
-    ]
+    replays = list(
+        page("", again, nothing, ttft_table(read_recordings(recorded_files("ttft"))), nothing, [])
+    )[2]
     assert replays.table is not None and "nan" not in to_markdown([replays])
     assert draw(again).axes
 

@@ -17,7 +17,8 @@ from marconi_core.serving.__main__ import main
 from marconi_core.serving.client import Client
 from marconi_core.serving.errors import ServingError
 from marconi_core.serving.provenance import CODE
-from marconi_core.serving.recordings import batch_times, latest_ttft, load
+from marconi_core.serving.recorded_times import batch_times, latest_ttft
+from marconi_core.serving.recordings import read_recordings
 from marconi_core.serving.simulated.__main__ import main as simulated
 from marconi_core.serving.simulated.engine import Engine, made_up
 from marconi_core.serving.simulated.faults import Fault, at
@@ -269,7 +270,7 @@ def test_it_needs_no_gpu_and_agrees_with_the_simulator(
     )  # fmt: skip
     assert main([*words, "alpha=0.5"]) == 0
     assert "32 of 32 requests, 0 differ" in capsys.readouterr().out
-    [recording] = load([tmp_path / "p.csv"])
+    [recording] = read_recordings([tmp_path / "p.csv"])
     assert recording.requests_planned == 32 and recording.complete
     assert any(int(line.split(",")[4]) for line in (tmp_path / "p.csv").read_text().split()[1:])
 
@@ -284,7 +285,7 @@ def test_a_comparison_of_nothing_has_failed(
     )  # fmt: skip
     assert main(words) == 1
     assert "0 of 1 requests, 0 differ" in capsys.readouterr().out
-    [recording] = load([tmp_path / "p.csv"])
+    [recording] = read_recordings([tmp_path / "p.csv"])
     assert recording.requests_planned == 1 and not recording.complete
 
 

@@ -17,6 +17,7 @@ from .conftest import parsed_rules
 PACKAGE = Path(marconi_core.__file__).parent
 DECIDE = (
     *("traces", "models", "policies", "sim", "experiments", "plots", "report", "replay"),
+    "serving/recorded_times",
     "serving/recordings",
 )
 """Packages and modules whose code can change a result. The configuration's values are parameters of rules."""

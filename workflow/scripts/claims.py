@@ -12,7 +12,7 @@ from marconi_core.report.predicted import read_predictions
 from marconi_core.report.roles import Role
 from marconi_core.rules.live import csv_files
 from marconi_core.rules.log import rule_log
-from marconi_core.serving.recordings import load
+from marconi_core.serving.recordings import read_recordings
 
 
 def main(snakemake):
@@ -22,7 +22,7 @@ def main(snakemake):
         requests = read_tables(snakemake.input.requests, COMPARED)
         experiments = read_by_folder(snakemake.input.experiments)
         claims = load_claims()
-        recordings = load(csv_files(list(snakemake.input.live)))
+        recordings = read_recordings(csv_files(list(snakemake.input.live)))
         replays = live_table(recordings, read_predictions([]), roles)
         live = live_values(claims, replays)
         table = evaluate(claims, runs, requests, roles, experiments, live)

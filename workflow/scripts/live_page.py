@@ -9,7 +9,7 @@ from marconi_core.report.live import checklists, left_out, page, parity
 from marconi_core.report.page import to_html, to_markdown
 from marconi_core.rules.live import csv_files
 from marconi_core.rules.log import rule_log
-from marconi_core.serving.recordings import load
+from marconi_core.serving.recordings import read_recordings
 
 
 def main(snakemake):
@@ -18,7 +18,7 @@ def main(snakemake):
             page(
                 snakemake.params.origin,
                 pd.read_csv(snakemake.input.replays),
-                parity(load(csv_files(list(snakemake.input.parity)))),
+                parity(read_recordings(csv_files(list(snakemake.input.parity)))),
                 pd.read_csv(snakemake.input.ttft),
                 checklists(map(Path, snakemake.input.checklists)),
                 left_out(map(Path, snakemake.params.folders)),

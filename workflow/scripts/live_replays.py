@@ -10,12 +10,12 @@ from marconi_core.report.predicted import read_predictions
 from marconi_core.report.roles import Role
 from marconi_core.rules.live import csv_files
 from marconi_core.rules.log import rule_log
-from marconi_core.serving.recordings import load
+from marconi_core.serving.recordings import read_recordings
 
 
 def main(snakemake):
     with rule_log(snakemake.log[0]):
-        recordings = list(load(csv_files(snakemake.params.folders)))
+        recordings = list(read_recordings(csv_files(snakemake.params.folders)))
         with atomic_path(snakemake.output.requests) as partial:
             requests(recordings).to_parquet(partial, index=False)
         roles = [Role(**role) for role in snakemake.params.roles]

@@ -10,7 +10,7 @@ from marconi_core.models.cost import CostModel
 from marconi_core.models.latency import BatchTimes
 from marconi_core.policies.two_pool import BRANCH_GAIN, EvictionSettings, Objective
 from marconi_core.serving.errors import ServingError
-from marconi_core.serving.recordings import REFERENCE_GPU, batch_times, latest_ttft
+from marconi_core.serving.recorded_times import REFERENCE_GPU, batch_times, latest_ttft
 from marconi_core.serving.spec import STRATEGIES, ServerSpec, plugin_variant
 from marconi_core.sim.server import (
     STOCK,
