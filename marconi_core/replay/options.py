@@ -72,7 +72,7 @@ class ReplayOptions(BaseModel):
         try:
             return cls.model_validate(dict(fields))
         except ValidationError as error:
-            raise ReplayError(problems(error, "replay")) from None
+            raise ReplayError(problems(error, "replay", cls.model_fields)) from None
 
     @property
     def server_fields(self) -> dict[str, bool]:

@@ -142,11 +142,16 @@ def main(arguments: Sequence[str] | None = None) -> int:
     options = parser.parse_args(arguments)
     logging.basicConfig(level=logging.INFO, format="%(asctime)s %(message)s", datefmt="%H:%M:%S")
     try:
-        files = (path for path in sorted(options.folder.rglob("*.csv")) if path.name != PREDICTED)
+        files = [path for path in sorted(options.folder.rglob("*.csv")) if path.name != PREDICTED]
+        replays = list(read_recordings(files))
         traces = {path.stem: Trace.load(path) for path in options.traces}
-        rows = pd.DataFrame(
-            predict(read_recordings(files), traces), columns=list(Prediction._fields)
-        )
+        if not any(replay.trace in traces for replay in replays):
+            replayed = ", ".join(sorted({replay.trace for replay in replays})) or "no replay at all"
+            raise DataError(
+                f"{options.folder}: has no replay of {', '.join(traces)}, but of {replayed}; name the "
+                "traces that were replayed"
+            )
+        rows = pd.DataFrame(predict(replays, traces), columns=list(Prediction._fields))
         with atomic_path(options.folder / PREDICTED) as partial:
             rows.round(6).to_csv(partial, index=False)
     except MarconiError as error:

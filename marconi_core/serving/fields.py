@@ -1,12 +1,28 @@
 """What is wrong with the fields of a description, in one line."""
 
+import difflib
+from collections.abc import Iterable, Iterator
+
 from pydantic import ValidationError
+from pydantic_core import ErrorDetails
 
 
-def problems(error: ValidationError, what: str) -> str:
-    """Return one line that names every wrong or unknown field; `what` where there is no field."""
-    return "; ".join(
-        f"{'.'.join(map(str, problem['loc'])) or what}: "
-        f"{problem['msg'].removeprefix('Value error, ')}"
-        for problem in error.errors()
-    )
+def problems(error: ValidationError, what: str, known: Iterable[str]) -> str:
+    """Return one line that names every wrong or unknown field.
+
+    Args:
+        what: is named where there is no field.
+        known: names of all fields.
+    """
+    return "; ".join(_lines(error.errors(), what, list(known)))
+
+
+def _lines(details: Iterable[ErrorDetails], what: str, known: list[str]) -> Iterator[str]:
+    for detail in details:
+        field = ".".join(map(str, detail["loc"])) or what
+        if detail["type"] == "extra_forbidden":
+            close = difflib.get_close_matches(field, known, n=1)
+            meant = f"did you mean `{close[0]}`? " if close else ""
+            yield f"{field}: unknown field; {meant}There are {', '.join(known)}"
+        else:
+            yield f"{field}: {detail['msg'].removeprefix('Value error, ')}"

@@ -70,7 +70,7 @@ def latest_ttft(
     for variant in variants:
         if found := [recording for recording in on_gpu if recording.path.stem == variant]:
             return found[-1]
-    others = ", ".join(dict.fromkeys(recording.gpu for recording in recordings)) or "no GPU"
+    others = ", ".join(dict.fromkeys(f"{r.gpu} ({r.occasion})" for r in recordings)) or "no GPU"
     wanted = " or ".join(f"'{variant}'" for variant in variants)
     raise NoTimesError(
         f"{resource('recorded')}: has no complete times to first token of '{model}', {wanted}, on "

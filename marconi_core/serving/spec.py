@@ -171,7 +171,10 @@ class ServerSpec(BaseModel):
     @classmethod
     def _known_variant(cls, variant: str) -> str:
         if variant not in VARIANTS:
-            raise ValueError(f"unknown variant '{variant}'; choose one of {', '.join(VARIANTS)}")
+            alpha = "; a fixed alpha is a field of its own (alpha=0.5)" if "@" in variant else ""
+            raise ValueError(
+                f"unknown variant '{variant}'; choose one of {', '.join(VARIANTS)}{alpha}"
+            )
         return variant
 
     @field_validator("chunked_prefill_size")
@@ -212,7 +215,7 @@ class ServerSpec(BaseModel):
         try:
             return cls.model_validate(dict(fields))
         except ValidationError as error:
-            raise ServingError(problems(error, "server")) from None
+            raise ServingError(problems(error, "server", cls.model_fields)) from None
 
     @property
     def tuned(self) -> bool:

@@ -39,7 +39,7 @@ def opened(path: str | os.PathLike[str], label: str) -> Iterator["CompiledFile"]
         with zipfile.ZipFile(path) as archive:
             file = CompiledFile(archive, os.path.getsize(path))
             if (found := file.text("format")) != label:
-                raise TraceError(f"{path}: holds '{found}', expected '{label}'; compile it again")
+                raise TraceError(f"{path}: holds '{found}', expected '{label}'; {_way_out(found)}")
             yield file
     except TraceError:
         raise
@@ -47,6 +47,15 @@ def opened(path: str | os.PathLike[str], label: str) -> Iterator["CompiledFile"]
         raise TraceError(
             f"{path}: not a compiled file, or a damaged one ({error!s:.200}); compile it again"
         ) from error
+
+
+def _way_out(found: str) -> str:
+    if found.startswith("marconi workload"):
+        return (
+            "a data set has no arrival times yet: name a trace, as in results/live/traces, or make one with "
+            "`marconi compile TRACE.jsonl`"
+        )
+    return "compile it again"
 
 
 class CompiledFile:

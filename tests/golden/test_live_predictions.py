@@ -46,14 +46,16 @@ SHORT_PROMPTS = {"ttft_p50_ms": (0.6, 1.15), "ttft_p95_ms": (0.5, 1.22)}
 
 @pytest.mark.parametrize("row", SHIPPED.index)
 def test_predictions_are_near_what_was_measured(row: int) -> None:
-    """Hit rates within 0.7 points; within three where alpha is tuned, as it changes at other moments."""
+    """Hit rates within half a point; within three where alpha is tuned, as it changes at other moments."""
     prediction = SHIPPED.loc[row]
     hits = measured(prediction, "token_hit_rate")
-    within = 0.03 if prediction["variant"] in TUNED else 0.007
+    within = 0.03 if prediction["variant"] in TUNED else 0.005
     assert prediction["token_hit_rate"] == pytest.approx(hits, abs=within)
     assert prediction["hit_as_predicted"] > 0.4
     bounds = LONG_PROMPTS if "swebench" in prediction["trace"] else SHORT_PROMPTS
     for percentile, (least, most) in bounds.items():
+        if pd.isna(prediction[percentile]):
+            continue  # no times are known of that GPU
         assert least < prediction[percentile] / measured(prediction, percentile) < most, percentile
 
 
@@ -68,12 +70,12 @@ def test_what_marconi_changes_is_predicted() -> None:
         for stock, ours in (("extra_buffer", "marconi"), ("no_buffer", "marconi_no_buffer"))
         if {stock, ours} <= set(place.index)
     ]
-    assert len(pairs) == 11
+    assert len(pairs) >= 11
     for before, after in pairs:
         gain = after["token_hit_rate"] - before["token_hit_rate"]
         seen = measured(after, "token_hit_rate") - measured(before, "token_hit_rate")
         assert gain == pytest.approx(seen, abs=0.03) and gain > 0.1
-        assert after["ttft_p50_ms"] <= before["ttft_p50_ms"]
+        assert pd.isna(after["ttft_p50_ms"]) or after["ttft_p50_ms"] <= before["ttft_p50_ms"]
         assert measured(after, "ttft_p50_ms") < measured(before, "ttft_p50_ms")
 
 

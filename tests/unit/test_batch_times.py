@@ -72,14 +72,19 @@ def test_times_beside_others_are_found_again(
 
 
 @pytest.mark.parametrize("recording", BUSY, ids=lambda recording: recording.variant)
-def test_a_prompt_beside_others_waits_for_their_steps_and_for_nothing_else(
+def test_a_prompt_beside_others_waits_for_their_steps_and_for_little_else(
     recording: Recording,
 ) -> None:
+    """By the clock up to 5 ms longer: it has nothing done while a step runs, where a CPU launches kernels."""
     rows = recording.rows()
-    cold = rows[(rows["round"] >= 0) & (rows["purpose"] == "cold") & (rows["others"] > 0)]
-    overlap = recording.variant in ("marconi", "no_cache")
-    simulator = OverlapServerSimulator if overlap else ServerSimulator
+    cold = rows[(rows["round"] >= 0) & (rows["purpose"] == "cold")]
+    ttft = cold.groupby(["others", "prompt_tokens"])["ttft_ms"].median()
+    without = recording.description["settings"]["disable_overlap_schedule"]
+    simulator = ServerSimulator if without else OverlapServerSimulator
     times = batch_times(recording)
-    for (others, prompt), measured in cold.groupby(["others", "prompt_tokens"])["ttft_ms"]:
+    too_long = []
+    for others, prompt in ttft[ttft.index.get_level_values("others") > 0].index:
         clock = [row.ttft_ms for row in served(simulator(SIZES), others, prompt, 1, times)]
-        assert np.median(clock) == pytest.approx(measured.median(), abs=8)
+        more = np.median(clock) - times.prefill.ms(prompt, 0)
+        too_long.append(more - (ttft[others, prompt] - ttft[0, prompt]))
+    assert len(too_long) == 6 and 0 < np.mean(too_long) < 5

@@ -62,7 +62,7 @@ def test_predicted_and_measured(replays: pd.DataFrame) -> None:
 def test_hits_are_predicted_as_the_page_says(replays: pd.DataFrame) -> None:
     tuned = replays["variant"].str.startswith(("marconi", "seglen"))
     error = (replays["token_hit_rate"] - replays["predicted_token_hit_rate"]).abs()
-    assert error[~tuned].max() < 0.007 and 0.02 < error.max() < 0.03
+    assert error[~tuned].max() < 0.005 and 0.02 < error.max() < 0.03
     stock = replays[replays["variant"] == "no_buffer"].set_index("trace")[
         "predicted_hit_as_predicted"
     ]
@@ -80,7 +80,7 @@ def test_recorded_replays(replays: pd.DataFrame) -> None:
         speed = f"{row['output_tokens_per_s']:.0f}"
         if row["repeats"] == 1:
             assert f"| {hits} | {times} | {speed} |" in recorded, (occasion, trace, variant)
-        if variant == "marconi":
+        if variant == "marconi" and (occasion, trace, "extra_buffer") in h200.index:
             stock = h200.loc[occasion, trace, "extra_buffer"]
             rates = [100 * stock["token_hit_rate"], 100 * row["token_hit_rate"]]
             p95 = [stock["ttft_p95_ms"], row["ttft_p95_ms"]]

@@ -551,7 +551,8 @@ def test_times_that_were_cut_off_do_not_count(measured_ttft: Path) -> None:
 def test_missing_times_are_one_error(measured_ttft: Path) -> None:
     latest_ttft("no_cache").path.unlink()
     with pytest.raises(
-        DataError, match=r"'no_cache', on 1 'NVIDIA H100.*', only on NVIDIA H200; record"
+        DataError,
+        match=r"'no_cache', on 1 'NVIDIA H100.*', only on NVIDIA H200 \(2026-11-29-h200b\); record",
     ):
         latest_ttft("no_cache")
 
@@ -562,7 +563,7 @@ def test_times_are_those_of_a_gpu() -> None:
     assert latest_ttft("marconi", "extra_buffer").variant == "extra_buffer"
     assert latest_ttft("marconi", "extra_buffer", where="NVIDIA H200").variant == "marconi"
     with pytest.raises(
-        NoTimesError, match="on 1 'NVIDIA H300', only on NVIDIA H100 80GB HBM3, NVIDIA H200; record"
+        NoTimesError, match=r"on 1 'NVIDIA H300', only on NVIDIA H100 80GB HBM3 .*, NVIDIA H200 "
     ):
         latest_ttft("no_buffer", where="NVIDIA H300")
 

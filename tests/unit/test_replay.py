@@ -218,7 +218,7 @@ def test_a_slow_request_delays_no_other(trace: Trace) -> None:
         ({}, "give speed, concurrency or both"),
         ({"speed": 0}, "speed: Input should be greater than 0"),
         ({"concurrency": 2, "outputs": "made up"}, "outputs: Input should be 'substituted'"),
-        ({"concurrency": 2, "slots": 3}, "slots: Extra inputs"),
+        ({"concurrency": 2, "slots": 3}, "slots: unknown field; There are speed, "),
     ],
 )
 def test_wrong_options_are_named(fields: dict[str, object], message: str) -> None:
@@ -381,7 +381,7 @@ def test_other_code_and_times_replay_again_in_virtual_time_only(
         (["extra_flags=--simulated-fault=die@3"], "--simulated-fault: in virtual time there is no"),
         (
             ["extra_flags=--simulated-gpu 'my GPU'"],
-            "on 1 'my GPU', only on NVIDIA H100 80GB HBM3, ",
+            "on 1 'my GPU', only on NVIDIA H100 80GB HBM3 (2026-11-24-h100), ",
         ),
         (["extra_flags=--simulated-gup A100"], "unknown option --simulated-gup"),
         (["extra_flags=--simulated-speed fast"], "invalid float value: 'fast'"),
