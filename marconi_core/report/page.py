@@ -19,7 +19,7 @@ COLUMNS = {
     "unit": "unit",
     "reference_code": "authors' code",
     "data": "data",
-    "verdict": "verdict",
+    "verdict": "verdict (simulated)",
     "rerun": "rerun",
     "minutes": "min",
 }
@@ -64,12 +64,7 @@ def verdicts(claims: pd.DataFrame, live: str = "") -> list[Section]:
     """
     counts = claims["verdict"].value_counts()
     counted = ", ".join(f"{counts[name]} {name}" for name in VERDICTS if name in counts)
-    source = (
-        f"Live: {live}; a range is over pool sizes and loads."
-        if live
-        else "Live: no replay recorded."
-    )
-    sections = [Section("Claims", f"{counted}. {RERUN} {source}")]
+    sections = [Section("Claims", f"{counted}. {RERUN}")]
     judged = ~claims["verdict"].isin([STAND_IN_ONLY, NO_DATA])
     for title, rows, without in (
         ("Judged: the paper's own data, and formulas", judged, []),
@@ -80,7 +75,8 @@ def verdicts(claims: pd.DataFrame, live: str = "") -> list[Section]:
             columns = {name: head for name, head in COLUMNS.items() if name not in without}
             table = claims.loc[rows, list(columns)].replace("", "-").rename(columns=columns)
             sections.append(Section(title, table=table))
-    return sections
+    source = f"{live}; a range is over pool sizes and loads." if live else "No replay recorded."
+    return [*sections, Section("Where live values come from", source)]
 
 
 def summary(

@@ -189,10 +189,10 @@ def test_the_verdict_table_has_what_can_be_judged_first(
     live = {("fig8-lmsys", "chats"): "12.3"}
     table = evaluate(load_claims(), runs, requests, [OWN, STAND_IN], live=live)
     assert table.set_index(["claim", "data"])["live"]["fig8-lmsys", STAND_IN.label] == "12.3"
-    head, judged, stand_ins, nothing = verdicts(table, "chats on a GPU")
-    assert "Live: chats on a GPU" in head.text and "reproduced" in head.text
+    head, judged, stand_ins, nothing, source = verdicts(table, "chats on a GPU")
+    assert "reproduced" in head.text and source.text.startswith("chats on a GPU; ")
     tables = [section.table for section in (judged, stand_ins, nothing)]
-    shown = [set(found["verdict"]) for found in tables if found is not None]
+    shown = [set(found["verdict (simulated)"]) for found in tables if found is not None]
     assert shown[0] <= {REPRODUCED, PARTLY, NOT} and shown[1:] == [{STAND_IN_ONLY}, {NO_DATA}]
     assert judged.table is not None and set(judged.table["rerun"]) >= {"fig7", "fig9b", "table1"}
     front = to_front([head, judged])

@@ -32,7 +32,14 @@ OPTIONAL = [name for name, dataset in STUDY.datasets.items() if dataset.optional
 
 
 # Figures and pages show results of simulations, and the names, colours and formulas behind them.
-FIGURE_CODE = ("plots", "report", "serving/recorded_times", "serving/recordings", "models", "policies")
+FIGURE_CODE = (
+    "plots",
+    "report",
+    "serving/recorded_times",
+    "serving/recordings",
+    "models",
+    "policies",
+)
 
 
 wildcard_constraints:

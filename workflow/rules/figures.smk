@@ -173,7 +173,14 @@ rule claims:
     params:
         roles=roles,
         left_out=left_out,
-        code=code_digest("report", "serving/recorded_times", "serving/recordings", "models", "policies", "replay"),
+        code=code_digest(
+            "report",
+            "serving/recorded_times",
+            "serving/recordings",
+            "models",
+            "policies",
+            "replay",
+        ),
     message:
         "Judging the paper's claims."
     script:
