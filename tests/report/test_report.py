@@ -119,7 +119,9 @@ def test_the_report_tells_no_tokens(report: Path) -> None:
 
 def test_the_verdict_table_is_on_the_first_page(seen: dict[str, Any]) -> None:
     front = seen["front"]
-    assert {"claim", "paper", "simulated", "live", "verdict (simulated)", "rerun", "min"} <= set(front["heads"])
+    assert {"claim", "paper", "simulated", "live", "verdict (simulated)", "rerun", "min"} <= set(
+        front["heads"]
+    )
     assert front["rows"][0] >= 4, "formulas at least are judged"
     assert "reproduced" in front["text"]
     assert front["top"] >= 0, "nothing is above the edge of the window, where no one can scroll"
