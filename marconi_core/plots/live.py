@@ -1,5 +1,6 @@
 """Replays on live servers: token hit rate beside the prediction, and time to first token."""
 
+from collections.abc import Sequence
 from textwrap import fill
 
 import pandas as pd
@@ -36,15 +37,22 @@ TITLE_CHARACTERS = 72  # of a line across both panels
 def draw(replays: pd.DataFrame) -> Figure:
     """Draw a row of two panels per place (occasion, server, load, trace, pools), from `report.live.table`."""
     groups = [group for _, group in replays.groupby(PLACE, sort=False)]
-    titles = [_title(group.iloc[0]) for group in groups]
+    firsts = [group.iloc[0] for group in groups]
+    common = (
+        [word for word in _words(firsts[0]) if all(word in _words(row) for row in firsts)]
+        if firsts
+        else []
+    )
+    titles = [_title(row, common) for row in firsts]
     heights = [len(g) + 1.8 + 0.8 * t.count("\n") for g, t in zip(groups, titles, strict=True)] or [
         3
     ]
     with paper_style():
-        figure = Figure(figsize=(TEXT_WIDTH, 0.5 + ROW_INCHES * sum(heights)), layout="constrained")
+        figure = Figure(figsize=(TEXT_WIDTH, 0.7 + ROW_INCHES * sum(heights)), layout="constrained")
         if not groups:
             figure.text(0.5, 0.5, "no replay has been recorded yet", ha="center", va="center")
             return figure
+        figure.suptitle(fill(", ".join(common), TITLE_CHARACTERS), fontsize="medium")
         panels = figure.subplots(len(groups), 2, squeeze=False, sharex="col", height_ratios=heights)
         for (left, right), title, group in zip(panels, titles, groups, strict=True):
             left.set_title(title, loc="left")
@@ -61,17 +69,22 @@ def draw(replays: pd.DataFrame) -> Figure:
         if marks:
             # outside: within the panel its mark would look like one more prediction
             handles, labels = zip(*marks, strict=True)
-            figure.legend(handles, labels, loc="outside upper right", ncols=2)
+            figure.legend(handles, labels, loc="outside lower center", ncols=2)
     return figure
 
 
-def _title(row: pd.Series) -> str:
+def _words(row: pd.Series) -> list[str]:
+    """Return what there is to say of server and load."""
+    return [*row["server"].split(", "), *row["load"].split(", "), f"{row['kv_tokens']:,} KV tokens"]
+
+
+def _title(row: pd.Series, common: Sequence[str]) -> str:
+    """Return what is said above a panel, where what is common stands above all."""
     data = "" if row["data"] == row["trace"] else f", {row['data']}"
+    own = [word for word in _words(row) if word not in common]
     lines = (
         f"{row['trace']}{data}: {row['requests']:,} requests",
-        f"{row['server']}{recorded_as(row['occasion'])}; {row['states']:,} states, "
-        f"{row['kv_tokens']:,} KV tokens",
-        row["load"],
+        ", ".join([*own, f"{row['states']:,} states"]) + recorded_as(row["occasion"]),
     )
     return "\n".join(fill(line, TITLE_CHARACTERS) for line in lines)
 

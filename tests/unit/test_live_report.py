@@ -1,6 +1,7 @@
 """Tables, figures and verdicts from recorded and simulated measurements."""
 
 import json
+import re
 import subprocess
 import sys
 from itertools import islice
@@ -11,6 +12,7 @@ import numpy as np
 import pandas as pd
 import pytest
 
+from marconi_core.assets import resource
 from marconi_core.errors import DataError
 from marconi_core.plots import live as live_plot
 from marconi_core.plots import ttft as ttft_plot
@@ -202,8 +204,13 @@ def test_replays_under_different_load_are_not_compared(
     assert sorted(text.partition(". Medians")[0] for text in texts) == [
         f"Load: {w}" for w in wanted
     ]
-    titles = [axes.get_title("left") for axes in live_plot.draw(replays).axes[::2]]
-    assert sorted(" ".join(title.splitlines()[2:]) for title in titles) == wanted
+    figure = live_plot.draw(replays)
+    above = figure.get_suptitle()
+    titles = [axes.get_title("left") for axes in figure.axes[::2]]
+    panels = replays.groupby(live_claims.PLACE, sort=False)["load"].first()
+    assert len(set(titles)) == 2 == len(panels)
+    for title, said in zip(titles, panels, strict=True):
+        assert all(word in f"{above} {title}".replace("\n", " ") for word in said.split(", "))
 
 
 def test_stock_is_compared_with_the_same_strategy(folder: Path) -> None:
@@ -473,6 +480,15 @@ def test_another_trace_is_not_predicted(tmp_path: Path, capsys: pytest.CaptureFi
     assert main([str(tmp_path / "replays"), "--traces", str(tmp_path / "chats.npz")]) == 2
     assert "another trace was replayed than chats.npz" in capsys.readouterr().err
     assert not (tmp_path / "replays/predicted.csv").exists()
+
+
+def test_every_recording_is_found() -> None:
+    """A folder with another name would be left out without a word."""
+    folders = [path for path in resource("recorded").iterdir() if path.is_dir()]
+    named = re.compile(r"\d{4}-\d\d-\d\d-[a-z0-9]+-(ttft|parity|replay|outputs|fault|bench)")
+    assert [folder.name for folder in folders if not named.fullmatch(folder.name)] == []
+    text = (resource("recorded") / "README.md").read_text(encoding="utf-8")
+    assert [folder.name for folder in folders if f"## `{folder.name}`" not in text] == []
 
 
 def test_recorded_times_are_drawn_and_fitted(tmp_path: Path) -> None:
