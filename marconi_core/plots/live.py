@@ -10,7 +10,7 @@ from matplotlib.ticker import LogLocator, NullFormatter
 
 from marconi_core.plots.panels import TEXT_WIDTH
 from marconi_core.plots.style import POLICY_COLORS, paper_style
-from marconi_core.serving.recordings import PLACE, recorded_as
+from marconi_core.serving.recordings import PLACE, name_of, recorded_as
 
 STOCK_COLOR, ADMISSION_COLOR, NONE_COLOR = "#E69F00", "#56B4E9", "#999999"
 COLORS = {
@@ -89,19 +89,20 @@ def _title(row: pd.Series, common: Sequence[str]) -> str:
     return "\n".join(fill(line, TITLE_CHARACTERS) for line in lines)
 
 
-def name_of(variant: str) -> str:
+def label_of(variant: str) -> str:
     """Return a variant's name for people."""
-    base, _, alpha = variant.partition("@")
+    name, _, options = variant.partition(" ")
+    base, _, alpha = name.partition("@")
     family = base if base in NAMES else base.removesuffix("_no_buffer")
     suffix = "" if base in NAMES else ", no_buffer"
     if family in ("marconi", "seglen"):
         suffix += f", alpha {alpha}" if alpha else ", tuned"
-    return NAMES[family] + suffix
+    return "\n".join(filter(None, (NAMES[family] + suffix, options)))
 
 
 def color_of(variant: str) -> str:
     """Return the colour of a variant's family."""
-    base = variant.partition("@")[0]
+    base = name_of(variant)
     return COLORS[base if base in COLORS else base.removesuffix("_no_buffer")]
 
 
@@ -113,7 +114,7 @@ def _hits(axes: Axes, group: pd.DataFrame) -> None:
         100 * group["predicted_token_hit_rate"], positions, linestyle="", marker="|",
         markersize=9, markeredgewidth=2, color="black", label="predicted",
     )  # fmt: skip
-    axes.set_yticks(positions, labels=[name_of(variant) for variant in group["variant"]])
+    axes.set_yticks(positions, labels=[label_of(variant) for variant in group["variant"]])
     axes.set_ylim(len(group) - 0.4, -0.6)
     axes.set_xlim(0, 100)
 

@@ -12,7 +12,7 @@ import pandas as pd
 
 from marconi_core.report.claims import Claim, printed_values
 from marconi_core.report.roles import PAPER_DATASETS
-from marconi_core.serving.recordings import PLACE, SIMULATED, recorded_as
+from marconi_core.serving.recordings import PLACE, SIMULATED, name_of, recorded_as
 from marconi_core.serving.spec import STRATEGIES, VARIANTS
 
 NO_CACHE = ("no_cache",)
@@ -22,13 +22,13 @@ HELD, PARTLY, NOT, NO_VERDICT = "reproduced", "partly reproduced", "not reproduc
 
 
 def is_marconi(variant: str) -> bool:
-    """Return whether a variant (``NAME`` or ``NAME@ALPHA``) is Marconi, tuned or at a fixed alpha."""
+    """Return whether a variant (see `Recording.variant`) is Marconi, tuned or at a fixed alpha."""
     return variant.startswith("marconi")
 
 
 def overlaps(variant: str) -> bool:
     """Return whether a variant prepares a batch while another runs; without a cache SGLang does."""
-    return VARIANTS[variant.partition("@")[0]].strategy != "no_buffer"
+    return VARIANTS[name_of(variant)].strategy != "no_buffer"
 
 
 def reductions(replays: pd.DataFrame, baselines: Sequence[str]) -> pd.DataFrame:

@@ -96,11 +96,22 @@ class Recording(NamedTuple):
         """What changes a server's times and is not as usual, as ``FIELD=VALUE``."""
         spec = self.description.get("spec", {})
         values = {name: spec[name] for name in USUAL if spec.get(name)}
+        values["extra_flags"] = self._flags(plugin=False)
         return [
             f"{name}={' '.join(value) if isinstance(value, list) else value}"
             for name, value in values.items()
             if value != USUAL[name]
         ]
+
+    def _flags(self, *, plugin: bool) -> list[str]:
+        """Return the words of `extra_flags` that are options of the plug-in, with their values, or the others."""
+        found, of_plugin = [], False
+        for word in self.description.get("spec", {}).get("extra_flags", ()):
+            if word.startswith("--"):
+                of_plugin = word.startswith("--marconi-")
+            if of_plugin == plugin:
+                found.append(word)
+        return found
 
     @property
     def gpu(self) -> str:
@@ -160,9 +171,9 @@ class Recording(NamedTuple):
 
     @property
     def variant(self) -> str:
-        """How the server kept prefixes: ``VARIANT`` or ``VARIANT@ALPHA``."""
-        variant, alpha = self._said("spec", "variant"), self._said("spec").get("alpha")
-        return str(variant) if alpha is None else f"{variant}@{alpha:g}"
+        """How the server kept prefixes: ``NAME`` or ``NAME@ALPHA``, and more options of the plug-in behind it."""
+        name, alpha = self._said("spec", "variant"), self._said("spec").get("alpha")
+        return " ".join([name if alpha is None else f"{name}@{alpha:g}", *self._flags(plugin=True)])
 
     @property
     def load(self) -> str:
@@ -220,7 +231,12 @@ def recorded_as(occasion: str) -> str:
 
 def by_order(variant: str) -> tuple[int, str]:
     """Return a key that sorts variants as `VARIANTS` has them, with fixed alphas behind."""
-    return list(VARIANTS).index(variant.partition("@")[0]), variant
+    return list(VARIANTS).index(name_of(variant)), variant
+
+
+def name_of(variant: str) -> str:
+    """Return the key of `VARIANTS` with which a `Recording.variant` begins."""
+    return re.split("[@ ]", variant, maxsplit=1)[0]
 
 
 def recorded_files(what: str) -> list[Path]:

@@ -277,6 +277,21 @@ def test_servers_with_other_settings_are_not_compared(
     pd.testing.assert_frame_equal(live_claims.reductions(replays, STOCK), before)
 
 
+def test_options_of_the_plugin_are_part_of_the_variant(folder: Path) -> None:
+    options = ["--marconi-branch-gain", "1", "--page-size", "2"]
+    record(folder / "gain", "chats-1", [70, 70], spec={"extra_flags": options[:2]})
+    replays = table(folder)
+    assert set(replays["server"]) == {"Test GPU, random weights"}
+    found = live_claims.reductions(replays, ["no_cache"])
+    assert found["marconi"].tolist() == ["marconi --marconi-branch-gain 1"]
+    labels = [label.get_text() for label in live_plot.draw(replays).axes[0].get_yticklabels()]
+    assert "Marconi, tuned\n--marconi-branch-gain 1" in labels and "Marconi, tuned" in labels
+    path = record(folder / "both", "chats-1", [1, 1], spec={"extra_flags": options})
+    [recording] = read_recordings([path])
+    assert recording.server.endswith(", extra_flags=--page-size 2")
+    assert recording.variant == "marconi --marconi-branch-gain 1"
+
+
 def test_several_gpus_are_told_apart_from_one(folder: Path) -> None:
     record(folder / "two", "chats-1", [1.0, 1.0], spec={"tensor_parallel": 2})
     assert "2 x Test GPU, random weights" in set(table(folder)["server"])
@@ -625,8 +640,8 @@ def test_replays_are_drawn_with_every_variant_named(folder: Path, tmp_path: Path
     for name in ("a.svg", "b.svg"):
         save(live_plot.draw(replays), tmp_path / name)
     assert (tmp_path / "a.svg").read_bytes() == (tmp_path / "b.svg").read_bytes()
-    assert live_plot.name_of("marconi_no_buffer@0.5") == "Marconi, no_buffer, alpha 0.5"
-    assert live_plot.name_of("marconi") == "Marconi, tuned"
+    assert live_plot.label_of("marconi_no_buffer@0.5") == "Marconi, no_buffer, alpha 0.5"
+    assert live_plot.label_of("marconi") == "Marconi, tuned"
     save(live_plot.draw(replays.iloc[:0]), tmp_path / "empty.svg")
 
 
