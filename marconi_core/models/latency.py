@@ -93,7 +93,7 @@ class BatchTimes:
         """Return the median of requests alone, and the line from there through those beside others.
 
         Args:
-            others: requests that decoded beside each measured one; of one at least, none.
+            others: requests that decoded beside each measured one; at least one must be 0.
             token_ms: its milliseconds per token.
         """
         count, ms = np.asarray(others, np.float64), np.asarray(token_ms, np.float64)

@@ -35,7 +35,7 @@ TITLE_CHARACTERS = 72  # of a line across both panels
 
 
 def draw(replays: pd.DataFrame) -> Figure:
-    """Draw a row of two panels per place (occasion, server, load, trace, pools), from `report.live.table`."""
+    """Draw a row of two panels per place (`PLACE`), from `report.live.table`."""
     groups = [group for _, group in replays.groupby(PLACE, sort=False)]
     firsts = [group.iloc[0] for group in groups]
     common = (
@@ -97,7 +97,7 @@ def label_of(variant: str) -> str:
     suffix = "" if base in NAMES else ", no_buffer"
     if family in ("marconi", "seglen"):
         suffix += f", alpha {alpha}" if alpha else ", tuned"
-    return "\n".join(filter(None, (NAMES[family] + suffix, options)))
+    return " ".join(filter(None, (NAMES[family] + suffix, options)))
 
 
 def color_of(variant: str) -> str:

@@ -157,8 +157,13 @@ def page(
         left_out: replays that ended early.
     """
     yield Section("Live servers", origin)
-    yield Section("The paper's claims, live", table=claims(replays) if len(replays) else None,
-                  text="" if len(replays) else "No replay has been recorded yet.")  # fmt: skip
+    yield Section(
+        "The paper's claims, live",
+        "Verdicts do not ask how much replays differ by themselves: see docs/live.md."
+        if len(replays)
+        else "No replay has been recorded yet.",
+        claims(replays) if len(replays) else None,
+    )
     for (occasion, server, load), group in replays.groupby(
         ["occasion", "server", "load"], sort=False
     ):

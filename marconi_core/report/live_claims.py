@@ -1,7 +1,7 @@
 """What live servers say about the paper's claims.
 
-A claim is compared in each place (`PLACE`: occasion, server, load, trace and pool sizes) in which both of its
-policies were replayed, both with overlap scheduling or both without. No server checkpoints every block as
+A claim is compared in each place (`PLACE`) in which both of its policies were replayed, both with overlap
+scheduling or both without. Variants with further options of the plug-in are left out. No server checkpoints every block as
 vLLM+ does, and the models and capacities of Figures 11 to 13 are none that were served: those claims have no
 live value.
 """
@@ -22,8 +22,8 @@ HELD, PARTLY, NOT, NO_VERDICT = "reproduced", "partly reproduced", "not reproduc
 
 
 def is_marconi(variant: str) -> bool:
-    """Return whether a variant (see `Recording.variant`) is Marconi, tuned or at a fixed alpha."""
-    return variant.startswith("marconi")
+    """Return whether a variant (see `Recording.variant`) is Marconi, tuned or at a fixed alpha, and no more."""
+    return variant.startswith("marconi") and " " not in variant
 
 
 def overlaps(variant: str) -> bool:
@@ -34,8 +34,8 @@ def overlaps(variant: str) -> bool:
 def reductions(replays: pd.DataFrame, baselines: Sequence[str]) -> pd.DataFrame:
     """Return by how much Marconi lowers the P95 TTFT of some baselines.
 
-    Marconi is the best of its variants, tuned or at a fixed alpha, that have overlap scheduling as the
-    baseline has, or have it not as the baseline has it not. `points` are percent of the P95 without a cache,
+    Marconi is the best of its variants, tuned or at a fixed alpha, with the same scheduling (overlap or not)
+    as the baseline. `points` are percent of the P95 without a cache,
     as the paper counts; `percent` is relative to the baseline.
 
     Args:
@@ -68,7 +68,7 @@ def claims(replays: pd.DataFrame) -> pd.DataFrame:
     set and server.
 
     A claim about a data set is reproduced if the largest reduction is at least the paper's, partly if there
-    is one at all. There is no verdict on simulated servers, on data other than the paper's own (stand-ins
+    is one at all, however much replays differ by themselves. There is no verdict on simulated servers, on data other than the paper's own (stand-ins
     included), and where no server without a cache was measured, as the paper's percent are of its P95.
 
     Args:

@@ -46,7 +46,7 @@ class Prediction(NamedTuple):
     Attributes:
         occasion, server, load: see `Recording`.
         hit_as_predicted: part of the requests whose cached tokens are as predicted, mean over repeats.
-        ttft_p50_ms, ttft_p95_ms: NaN where no times of batches were recorded on the same GPU.
+        ttft_p50_ms, ttft_p95_ms: NaN where no times were recorded of such a GPU with such settings.
     """
 
     occasion: str
@@ -152,8 +152,8 @@ def main(arguments: Sequence[str] | None = None) -> int:
                 "traces that were replayed"
             )
         rows = pd.DataFrame(predict(replays, traces), columns=list(Prediction._fields))
-        with atomic_path(options.folder / PREDICTED) as partial:
-            rows.round(6).to_csv(partial, index=False)
+        with atomic_path(options.folder / PREDICTED) as unfinished:
+            rows.round(6).to_csv(unfinished, index=False)
     except MarconiError as error:
         print(f"marconi: {error}", file=sys.stderr)
         return 2

@@ -162,7 +162,7 @@ class Client:
         Args:
             input_ids: the prompt.
             output_tokens: tokens to generate, end-of-sequence ignored.
-            on_token: called with each token; what returns False goes away, and the server aborts the request.
+            on_token: called at each token; False ends the request, and the server aborts it.
             options: more keys for the request's body.
 
         Raises:

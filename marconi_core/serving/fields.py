@@ -22,7 +22,7 @@ def _lines(details: Iterable[ErrorDetails], what: str, known: list[str]) -> Iter
         field = ".".join(map(str, detail["loc"])) or what
         if detail["type"] == "extra_forbidden":
             close = difflib.get_close_matches(field, known, n=1)
-            meant = f"did you mean `{close[0]}`? " if close else ""
-            yield f"{field}: unknown field; {meant}There are {', '.join(known)}"
+            way_out = f"did you mean `{close[0]}`?" if close else f"there are {', '.join(known)}"
+            yield f"{field}: unknown field; {way_out}"
         else:
             yield f"{field}: {detail['msg'].removeprefix('Value error, ')}"

@@ -1,4 +1,4 @@
-"""Where a live measurement comes from: device, driver, versions, commands, date."""
+"""Where a live measurement comes from: host, GPU, driver, versions, commands, date."""
 
 import datetime
 import json
@@ -59,7 +59,7 @@ print(json.dumps({"versions": found, "plugin": folder}))
 
 
 def devices(spec: ServerSpec) -> list[dict[str, str]]:
-    """Return name, driver and limits of the GPUs that a server has; none for a simulated one."""
+    """Return UUID, name, driver and limits of the GPUs that a server has; none for a simulated one."""
     if spec.server == "simulated":
         return []
     known = nvidia.gpus("index", *GPU_FIELDS)
@@ -73,13 +73,13 @@ def devices(spec: ServerSpec) -> list[dict[str, str]]:
 
 
 def host() -> dict[str, Any]:
-    """Return the processor that starts kernels, and how many of its cores there are."""
+    """Return which processor starts the kernels."""
     try:
         lines = Path("/proc/cpuinfo").read_text(encoding="utf-8").splitlines()
     except OSError:
         lines = []
     models = (line.partition(": ")[2] for line in lines if line.startswith("model name"))
-    return {"cpu": next(models, platform.processor()), "cores": os.cpu_count()}
+    return {"cpu": next(models, platform.processor()), "logical_cpus": os.cpu_count()}
 
 
 def installed(environment: dict[str, str], python: Path) -> tuple[dict[str, str], Path | None]:

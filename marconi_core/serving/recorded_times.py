@@ -64,13 +64,15 @@ def latest_ttft(
         recording
         for recording in read_recordings(recorded_files("ttft"))
         if recording.path.stem in variants and recording.tensor_parallel == gpus
-        and recording.layers == layers and not recording.settings and recording.complete
+        and recording.layers == layers and not recording.settings and " " not in recording.variant and recording.complete
     ]  # fmt: skip
     on_gpu = [recording for recording in recordings if where in (recording.gpu, recording.occasion)]
     for variant in variants:
         if found := [recording for recording in on_gpu if recording.path.stem == variant]:
             return found[-1]
-    others = ", ".join(dict.fromkeys(f"{r.gpu} ({r.occasion})" for r in recordings)) or "no GPU"
+    others = (
+        ", ".join(dict.fromkeys(f"{r.gpu} ({r.occasion})" for r in recordings)) or "no GPU at all"
+    )
     wanted = " or ".join(f"'{variant}'" for variant in variants)
     raise NoTimesError(
         f"{resource('recorded')}: has no complete times to first token of '{model}', {wanted}, on "

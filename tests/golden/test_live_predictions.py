@@ -11,7 +11,7 @@ from marconi_core.replay.options import ReplayOptions
 from marconi_core.replay.summary import ReplaySummary
 from marconi_core.replay.virtual import replay_virtually
 from marconi_core.report.predicted import KEYS, Prediction, predict, read_predictions
-from marconi_core.serving.recordings import Recording, read_recordings, recorded_files
+from marconi_core.serving.recordings import Recording, name_of, read_recordings, recorded_files
 from marconi_core.serving.simulated.flags import server_of
 from marconi_core.serving.spec import ServerSpec
 from marconi_core.sim.server import PoolSizes
@@ -49,7 +49,7 @@ def test_predictions_are_near_what_was_measured(row: int) -> None:
     """Hit rates within half a point; within three where alpha is tuned, as it changes at other moments."""
     prediction = SHIPPED.loc[row]
     hits = measured(prediction, "token_hit_rate")
-    within = 0.03 if prediction["variant"] in TUNED else 0.005
+    within = 0.03 if name_of(prediction["variant"]) in TUNED else 0.005
     assert prediction["token_hit_rate"] == pytest.approx(hits, abs=within)
     assert prediction["hit_as_predicted"] > 0.4
     bounds = LONG_PROMPTS if "swebench" in prediction["trace"] else SHORT_PROMPTS

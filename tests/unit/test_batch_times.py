@@ -75,7 +75,7 @@ def test_times_beside_others_are_found_again(
 def test_a_prompt_beside_others_waits_for_their_steps_and_for_little_else(
     recording: Recording,
 ) -> None:
-    """By the clock up to 5 ms longer: it has nothing done while a step runs, where a CPU launches kernels."""
+    """On average up to 5 ms longer by the clock, where a CPU launches kernels while a step runs."""
     rows = recording.rows()
     cold = rows[(rows["round"] >= 0) & (rows["purpose"] == "cold")]
     ttft = cold.groupby(["others", "prompt_tokens"])["ttft_ms"].median()

@@ -218,7 +218,7 @@ def test_a_slow_request_delays_no_other(trace: Trace) -> None:
         ({}, "give speed, concurrency or both"),
         ({"speed": 0}, "speed: Input should be greater than 0"),
         ({"concurrency": 2, "outputs": "made up"}, "outputs: Input should be 'substituted'"),
-        ({"concurrency": 2, "slots": 3}, "slots: unknown field; There are speed, "),
+        ({"concurrency": 2, "slots": 3}, "slots: unknown field; there are speed, "),
     ],
 )
 def test_wrong_options_are_named(fields: dict[str, object], message: str) -> None:
