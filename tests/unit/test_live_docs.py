@@ -5,23 +5,26 @@ import pandas as pd
 import pytest
 
 from marconi_core.assets import resource
+from marconi_core.replay.summary import ReplaySummary
 from marconi_core.report import live
+from marconi_core.report.claims import printed_values
 from marconi_core.report.live_claims import reductions
 from marconi_core.report.predicted import read_predictions
+from marconi_core.report.roles import PAPER_DATASETS
 from marconi_core.serving.recordings import read_recordings, recorded_files
 from marconi_core.serving.spec import CHECKOUT
 
 SWEBENCH, TAU = "swebench_sps=1_art=5_nums=100", "tau_airline_sps=1_art=5_nums=200_tekken"
 SHAREGPT, LONG = "sharegpt_sps=1_nums=100_tekken", "sharegpt_long_sps=1_nums=100_tekken"
-H100, MACHINE, THIRD = (
+H100, FIRST, SECOND, THIRD = (
     "2026-11-24-h100",
-    "2026-11-29-h200b",
-    "2026-11-29-h200c",
-)  # replays and times are of the same machine
+    *(f"2026-11-29-{name}" for name in ("h200", "h200b", "h200c")),
+)
+# of architecture.md: times are of the same machine
 PLACES = {
-    (MACHINE, f"{SWEBENCH}_tekken"): "H200, SWE-bench stand-in in Tekken, 50 states, 12 in flight",
-    (MACHINE, TAU): "H200, tau-airline, 60 states, 8 in flight",
-    (MACHINE, SHAREGPT): "H200, ShareGPT, the same",
+    (SECOND, f"{SWEBENCH}_tekken"): "H200, SWE-bench stand-in in Tekken, 50 states, 12 in flight",
+    (SECOND, TAU): "H200, tau-airline, 60 states, 8 in flight",
+    (SECOND, SHAREGPT): "H200, ShareGPT, the same",
     (H100, SWEBENCH): "H100, SWE-bench stand-in, 50 states, 8 in flight",
 }
 NAMES = {
@@ -75,60 +78,115 @@ def test_hits_are_predicted_as_the_page_says(replays: pd.DataFrame) -> None:
     assert (stock.drop(TAU) == 1).all() and len(stock) == 4
 
 
-def test_recorded_replays(replays: pd.DataFrame) -> None:
-    """Hit rates, medians and P95 of resources/recorded/README.md and docs/live.md."""
-    recorded = resource("recorded/README.md").read_text(encoding="utf-8")
-    page = (CHECKOUT / "docs/live.md").read_text(encoding="utf-8")
-    h200 = replays[replays["occasion"] != H100].set_index(["occasion", "trace", "variant"])
-    for (occasion, trace, variant), row in h200.iterrows():
-        hits = f"{100 * row['token_hit_rate']:.1f} | {100 * row['predicted_token_hit_rate']:.1f}"
-        times = f"{row['ttft_p50_ms']:.0f} | {row['ttft_p95_ms']:.0f}"
-        speed = f"{row['output_tokens_per_s']:.0f}"
-        if row["repeats"] == 1:
-            assert f"| {hits} | {times} | {speed} |" in recorded, (occasion, trace, variant)
-        if variant == "marconi" and (occasion, trace, "extra_buffer") in h200.index:
-            stock = h200.loc[occasion, trace, "extra_buffer"]
-            rates = [100 * stock["token_hit_rate"], 100 * row["token_hit_rate"]]
-            p95 = [stock["ttft_p95_ms"], row["ttft_p95_ms"]]
-            speed = f"{stock['output_tokens_per_s']:,.0f} → {row['output_tokens_per_s']:,.0f}"
-            assert (
-                f"| {rates[0]:.1f} → {rates[1]:.1f} % ({rates[1] / rates[0]:.2f}x) | "
-                f"{p95[0]:,.0f} → {p95[1]:,.0f} ms ({100 * (p95[1] / p95[0] - 1):.0f} %) | {speed} |"
-            ) in page
+LABELS = {
+    "no_cache": "no cache", "no_buffer": "stock, `no_buffer`", "extra_buffer": "stock, `extra_buffer`",
+}  # fmt: skip
+HEADLINES = {
+    (FIRST, f"{SWEBENCH}_tekken"): "SWE-bench agents (stand-in), three repeats | 50, 12",
+    (FIRST, TAU): "tau-bench airline | 60, 8",
+    (FIRST, SHAREGPT): "ShareGPT | 60, 8",
+    (FIRST, LONG): "long chats (stand-in for LMSys) | 60, 8",
+    (SECOND, f"{SWEBENCH}_tekken"): "SWE-bench agents (stand-in), a second machine, by `headline.yaml` | 50, 12",
+    (THIRD, TAU): "tau-bench airline, a third machine | 60, 8",
+    (THIRD, SHAREGPT): "ShareGPT, a third machine | 60, 8",
+}  # fmt: skip
 
 
-def test_all_policies_beside_each_other(replays: pd.DataFrame) -> None:
-    """The second table of docs/live.md: a row per variant, a cell per trace."""
-    page = (CHECKOUT / "docs/live.md").read_text(encoding="utf-8")
+@pytest.fixture(scope="module")
+def recorded() -> str:
+    return resource("recorded/README.md").read_text(encoding="utf-8")
+
+
+@pytest.fixture(scope="module")
+def page() -> str:
+    return (CHECKOUT / "docs/live.md").read_text(encoding="utf-8")
+
+
+def test_recorded_replays(replays: pd.DataFrame, recorded: str) -> None:
+    """The tables of resources/recorded/README.md, each repeat of its own."""
+    repeats: dict[tuple[str, str, str], list[ReplaySummary]] = {}
+    for r in read_recordings(recorded_files("replay")):
+        if r.occasion != H100:
+            summary = ReplaySummary(**r.description["summary"])
+            repeats.setdefault((r.occasion, r.trace, r.variant), []).append(summary)
+    predicted = replays.set_index(["occasion", "trace", "variant"])["predicted_token_hit_rate"]
+    for key, found in repeats.items():
+        label = LABELS.get(key[2], f"`{key[2]}`") + (", three repeats" if len(found) == 3 else "")
+        cells = [
+            label,
+            ", ".join(f"{100 * summary.token_hit_rate:.1f}" for summary in found),
+            f"{100 * predicted[key]:.1f}",
+            ", ".join(f"{summary.ttft_p50_ms:.0f}" for summary in found),
+            ", ".join(f"{summary.ttft_p95_ms:.0f}" for summary in found),
+            ", ".join(f"{summary.output_tokens_per_s:.0f}" for summary in found),
+        ]
+        assert f"| {' | '.join(cells)} |" in recorded, key
+
+
+def test_marconi_beside_stock(replays: pd.DataFrame, page: str) -> None:
+    """The first table of docs/live.md."""
     rows = replays.set_index(["occasion", "trace", "variant"])
-    places = [
-        (MACHINE, f"{SWEBENCH}_tekken"),
-        (THIRD, TAU),
-        (THIRD, SHAREGPT),
-    ]
-    for variant in ("no_cache", "extra_buffer", "admission_only", "marconi"):
+    for place, label in HEADLINES.items():
+        stock, ours = rows.loc[*place, "extra_buffer"], rows.loc[*place, "marconi"]
+        rates = [100 * stock["token_hit_rate"], 100 * ours["token_hit_rate"]]
+        p95 = [stock["ttft_p95_ms"], ours["ttft_p95_ms"]]
+        speed = f"{stock['output_tokens_per_s']:,.0f} → {ours['output_tokens_per_s']:,.0f}"
+        assert (
+            f"| {label} | {rates[0]:.1f} → {rates[1]:.1f} % ({rates[1] / rates[0]:.2f}x) | "
+            f"{p95[0]:,.0f} → {p95[1]:,.0f} ms ({100 * (p95[1] / p95[0] - 1):.0f} %) | {speed} |"
+        ) in page
+
+
+def test_all_policies_beside_each_other(replays: pd.DataFrame, page: str) -> None:
+    """The second table of docs/live.md: a row per variant, a cell per trace."""
+    rows = replays.set_index(["occasion", "trace", "variant"])
+    places = [(SECOND, f"{SWEBENCH}_tekken"), (THIRD, TAU), (THIRD, SHAREGPT)]
+    for variant, label in (
+        ("no_cache", "no cache"),
+        ("extra_buffer", "stock, `extra_buffer`"),
+        ("admission_only", "admission only (SGLang+ of the paper)"),
+        ("marconi", "Marconi"),
+        ("marconi_no_buffer", "Marconi, without overlap"),
+    ):
         cells = [
             f"{row['ttft_p50_ms']:.0f}, {row['ttft_p95_ms']:,.0f}; {100 * row['token_hit_rate']:.1f} %"
-            for row in (rows.loc[*place, variant] for place in places)
+            for row in (
+                rows.loc[*place, variant] for place in places if (*place, variant) in rows.index
+            )
         ]
-        assert f"| {' | '.join(cells)} |" in page
+        assert f"| {label} | {' | '.join(cells)} |" in page
+    seglen = [
+        100 * rows.loc[SECOND, trace, "seglen"]["token_hit_rate"] for trace in (SHAREGPT, TAU)
+    ]
+    assert f"{seglen[0]:.1f} % of ShareGPT and {seglen[1]:.1f} % of tau-airline" in page
 
 
-@pytest.mark.parametrize("baseline", ["admission_only", "no_cache"])
-def test_the_papers_claims(replays: pd.DataFrame, baseline: str) -> None:
+@pytest.mark.parametrize(
+    ("baseline", "label", "measure"),
+    [
+        ("admission_only", "SGLang+ (admission only)", "ttft_points_under_sglang_plus"),
+        ("no_cache", "no cache", "ttft_points_under_vanilla"),
+    ],
+)
+def test_the_papers_claims(
+    replays: pd.DataFrame, page: str, baseline: str, label: str, measure: str
+) -> None:
     """The third table of docs/live.md: reductions in percent of no cache, with bootstrap intervals."""
-    page = (CHECKOUT / "docs/live.md").read_text(encoding="utf-8")
+    paper = printed_values(measure)
+    printed = ", ".join(
+        f"{PAPER_DATASETS[name]} {paper[name]}" for name in ("sharegpt", "swebench", "lmsys")
+    )
     cells = []
     for name, (occasion, trace) in (
         ("ShareGPT", (THIRD, SHAREGPT)),
-        ("SWE-bench (stand-in)", (MACHINE, f"{SWEBENCH}_tekken")),
+        ("SWE-bench (stand-in)", (SECOND, f"{SWEBENCH}_tekken")),
         ("tau-airline", (THIRD, TAU)),
     ):
         place = replays[(replays["occasion"] == occasion) & (replays["trace"] == trace)]
         found = reductions(place, [baseline]).iloc[0]
         low, high = interval(occasion, trace, baseline)
         cells.append(f"{name} {found['points']:.1f} ({low:.0f} to {high:.0f})")
-    assert f"| {', '.join(cells)} |" in page
+    assert f"| {label} | {printed} | {', '.join(cells)} |" in page
 
 
 def interval(occasion: str, trace: str, baseline: str) -> tuple[float, float]:
