@@ -143,6 +143,7 @@ def checklists(paths: Iterable[Path]) -> pd.DataFrame:
 def page(
     origin: str,
     replays: pd.DataFrame,
+    rows: pd.DataFrame,
     parity_runs: pd.DataFrame,
     fits: pd.DataFrame,
     checks: pd.DataFrame,
@@ -153,16 +154,18 @@ def page(
     Args:
         origin: where the measurements come from, for the reader.
         replays: what `table` returns.
+        rows: what `requests` returns.
         fits: what `plots.ttft.table` returns.
         left_out: replays that ended early.
     """
     yield Section("Live servers", origin)
     yield Section(
         "The paper's claims, live",
-        "Verdicts do not ask how much replays differ by themselves: see docs/live.md."
+        "In parentheses: 95 % over draws of the requests (bootstrap). How much a machine differs from moment "
+        "to moment is not in it."
         if len(replays)
         else "No replay has been recorded yet.",
-        claims(replays) if len(replays) else None,
+        claims(replays, rows) if len(replays) else None,
     )
     for (occasion, server, load), group in replays.groupby(
         ["occasion", "server", "load"], sort=False

@@ -8,7 +8,9 @@ live value.
 
 from collections.abc import Callable, Iterable, Mapping, Sequence
 
+import numpy as np
 import pandas as pd
+from numpy.typing import NDArray
 
 from marconi_core.report.claims import Claim, printed_values
 from marconi_core.report.roles import PAPER_DATASETS
@@ -18,7 +20,9 @@ from marconi_core.serving.spec import STRATEGIES, VARIANTS
 NO_CACHE = ("no_cache",)
 # the paper's SGLang+: Marconi's admission, evicting the least recently used
 SGLANG_PLUS = ("admission_only", "admission_only_no_buffer")
-HELD, PARTLY, NOT, NO_VERDICT = "reproduced", "partly reproduced", "not reproduced", "no verdict"
+HELD, PARTLY, NOT = "reproduced", "partly reproduced", "not reproduced"
+UNCLEAR, NO_VERDICT = "not told from none", "no verdict"
+DRAWS = 4000
 
 
 def is_marconi(variant: str) -> bool:
@@ -63,16 +67,40 @@ def reductions(replays: pd.DataFrame, baselines: Sequence[str]) -> pd.DataFrame:
     return pd.DataFrame(found, columns=columns)
 
 
-def claims(replays: pd.DataFrame) -> pd.DataFrame:
+def interval(row: pd.Series, requests: pd.DataFrame, column: str) -> tuple[float, float]:
+    """Return 95 % of a reduction over draws of the requests (bootstrap), the same ones of every replay.
+
+    Args:
+        row: of `reductions`.
+        requests: what `live.requests` returns.
+        column: `points` or `percent`.
+    """
+    own = requests[(requests[PLACE] == row[PLACE]).all(axis=1)]
+    draws = np.random.default_rng(1).integers(row["requests"], size=(DRAWS, row["requests"]))
+
+    def p95(variant: str) -> NDArray[np.float64]:
+        repeats = own[own["variant"] == variant].sort_values("request").groupby("replay")["ttft_ms"]
+        found = [np.percentile(ttft.to_numpy()[draws], 95, axis=1) for _, ttft in repeats]
+        return np.asarray(np.median(found, axis=0))
+
+    baseline = p95(row["baseline"])
+    whole = p95(NO_CACHE[0]) if column == "points" else baseline
+    low, high = np.percentile(100 * (baseline - p95(row["marconi"])) / whole, [2.5, 97.5])
+    return float(low), float(high)
+
+
+def claims(replays: pd.DataFrame, requests: pd.DataFrame) -> pd.DataFrame:
     """Return the paper's claims about time to first token beside what was measured: one row per claim, data
     set and server.
 
-    A claim about a data set is reproduced if the largest reduction is at least the paper's, partly if there
-    is one at all, however much replays differ by themselves. There is no verdict on simulated servers, on data other than the paper's own (stand-ins
+    A claim about a data set is reproduced if the largest reduction is at least the paper's, partly if it is
+    smaller but its interval is above 0, and not reproduced if it is not above 0 itself; in between it cannot
+    be told from none. There is no verdict on simulated servers, on data other than the paper's own (stand-ins
     included), and where no server without a cache was measured, as the paper's percent are of its P95.
 
     Args:
         replays: what `live.table` returns.
+        requests: what `live.requests` returns.
     """
     rows = [
         _row("vLLM+", data, paper, "not measured: no server checkpoints every block of 32 tokens")
@@ -88,7 +116,8 @@ def claims(replays: pd.DataFrame) -> pd.DataFrame:
             found = reductions(group, baselines)
             paper = printed.get(str(data), "")
             if not found.empty:
-                here, verdict = _judged(found, paper if server != SIMULATED else "", bool(measure))
+                judged_by = paper if server != SIMULATED else ""
+                here, verdict = _judged(found, requests, judged_by, bool(measure))
                 rows.append(_row(name, str(data), paper, here, str(server), verdict))
     return pd.DataFrame(rows)
 
@@ -111,11 +140,14 @@ def _row(
     }
 
 
-def _judged(found: pd.DataFrame, paper: str, of_no_cache: bool) -> tuple[str, str]:
+def _judged(
+    found: pd.DataFrame, requests: pd.DataFrame, paper: str, of_no_cache: bool
+) -> tuple[str, str]:
     """Return the largest reduction in words, the least if there are several, and the verdict.
 
     Args:
         found: rows of `reductions`.
+        requests: of which they are.
         paper: the paper's value; empty if there is nothing to judge by.
         of_no_cache: count in percent of the P95 without a cache where there is one, as the paper does.
     """
@@ -123,23 +155,30 @@ def _judged(found: pd.DataFrame, paper: str, of_no_cache: bool) -> tuple[str, st
     if not of_no_cache or comparable.empty:  # percent of the baseline are no percent of no cache
         column, comparable = "percent", found
     ordered = comparable.sort_values(column)
-    words = _in_words(ordered.iloc[-1], column)
+    best, least = ordered.iloc[-1], ordered.iloc[0]
+    low, high = interval(best, requests, column)
+    words = _in_words(best, column, (low, high))
     if len(ordered) > 1:
-        words += f"; least: {_in_words(ordered.iloc[0], column)}"
-    best = ordered.iloc[-1][column]
+        words += f"; least: {_in_words(least, column, interval(least, requests, column))}"
     if not paper or column == "percent":
         return words, NO_VERDICT
-    return words, HELD if best >= float(paper) else PARTLY if best > 0 else NOT
+    if best[column] >= float(paper):
+        return words, HELD
+    return words, PARTLY if low > 0 else UNCLEAR if best[column] > 0 else NOT
 
 
-def _in_words(row: pd.Series, column: str) -> str:
-    """Return a reduction, and where it was seen."""
+def _in_words(row: pd.Series, column: str, within: tuple[float, float]) -> str:
+    """Return a reduction, its interval, and where it was seen."""
+    amount = f"{row[column]:.1f} % ({within[0]:.0f} to {within[1]:.0f})"
     of_baseline = f"{row['percent']:.1f} % of {row['baseline']}"
-    amount = of_baseline if column == "percent" else f"{row['points']:.1f} % of no cache"
-    more = "" if column == "percent" or row["baseline"] in NO_CACHE else f"{of_baseline}, "
+    if column == "percent":
+        words = f"{amount} of {row['baseline']}: "
+    else:
+        also = "" if row["baseline"] in NO_CACHE else f"{of_baseline}, "
+        words = f"{amount} of no cache: {also}"
     return (
-        f"{amount} ({more}{row['ms']:.0f} ms, {row['marconi']}; {row['trace']}; "
-        f"{row['states']} states; {row['load']}{recorded_as(row['occasion'])})"
+        f"{words}{row['ms']:.0f} ms, {row['marconi']}; {row['trace']}; {row['states']} states; "
+        f"{row['load']}{recorded_as(row['occasion'])}"
     )
 
 

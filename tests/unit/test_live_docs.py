@@ -1,6 +1,5 @@
 """Tables in the documentation that repeat recorded replays: they have to say what the rows say."""
 
-import numpy as np
 import pandas as pd
 import pytest
 
@@ -8,7 +7,7 @@ from marconi_core.assets import resource
 from marconi_core.replay.summary import ReplaySummary
 from marconi_core.report import live
 from marconi_core.report.claims import printed_values
-from marconi_core.report.live_claims import reductions
+from marconi_core.report.live_claims import interval, reductions
 from marconi_core.report.predicted import read_predictions
 from marconi_core.report.roles import PAPER_DATASETS
 from marconi_core.serving.recordings import read_recordings, recorded_files
@@ -176,6 +175,7 @@ def test_the_papers_claims(
     printed = ", ".join(
         f"{PAPER_DATASETS[name]} {paper[name]}" for name in ("sharegpt", "swebench", "lmsys")
     )
+    rows = live.requests(read_recordings(recorded_files("replay")))
     cells = []
     for name, (occasion, trace) in (
         ("ShareGPT", (THIRD, SHAREGPT)),
@@ -184,20 +184,6 @@ def test_the_papers_claims(
     ):
         place = replays[(replays["occasion"] == occasion) & (replays["trace"] == trace)]
         found = reductions(place, [baseline]).iloc[0]
-        low, high = interval(occasion, trace, baseline)
+        low, high = interval(found, rows, "points")
         cells.append(f"{name} {found['points']:.1f} ({low:.0f} to {high:.0f})")
     assert f"| {label} | {printed} | {', '.join(cells)} |" in page
-
-
-def interval(occasion: str, trace: str, baseline: str) -> tuple[float, float]:
-    """Return 95 % of a reduction over draws of the requests, the same ones of each replay."""
-    rows = {
-        r.variant: r.rows().sort_values("request")["ttft_ms"].to_numpy()
-        for r in read_recordings(recorded_files("replay"))
-        if (r.occasion, r.trace) == (occasion, trace)
-    }
-    draws = np.random.default_rng(1).integers(300, size=(4000, 300))
-    p95 = {name: np.percentile(ttft[draws], 95, axis=1) for name, ttft in rows.items()}
-    points = 100 * (p95[baseline] - p95["marconi"]) / p95["no_cache"]
-    low, high = np.percentile(points, [2.5, 97.5])
-    return float(low), float(high)

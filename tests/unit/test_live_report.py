@@ -107,9 +107,14 @@ def test_repeats_give_medians_and_their_range(folder: Path) -> None:
     assert np.isnan(marconi["predicted_token_hit_rate"])
 
 
-def beside(replays: pd.DataFrame, baseline: str, data: str = "ShareGPT") -> pd.Series:
+def claims(folder: Path) -> pd.DataFrame:
+    rows = live.requests(read_recordings(csv_files([str(folder)])))
+    return live_claims.claims(table(folder), rows)
+
+
+def beside(folder: Path, baseline: str, data: str = "ShareGPT") -> pd.Series:
     """Return the row of the claims that is about a baseline and a data set."""
-    rows = live_claims.claims(replays).set_index(["P95 TTFT lower than", "data"])
+    rows = claims(folder).set_index(["P95 TTFT lower than", "data"])
     found: pd.Series = rows.loc[baseline, data]
     return found
 
@@ -118,45 +123,66 @@ SGLANG = "SGLang+ (admission only)"
 
 
 def test_claims_are_judged_by_the_numbers_of_their_data_set(folder: Path) -> None:
-    sglang = beside(table(folder), SGLANG)
+    sglang = beside(folder, SGLANG)
     assert sglang["here, up to"].startswith(
-        "25.0 % of no cache (35.7 % of admission_only, 50 ms, marconi; chats; 40 states; "
+        "25.0 % (25 to 25) of no cache: 35.7 % of admission_only, 50 ms, marconi; chats; 40 states; "
     )
     assert LOAD in sglang["here, up to"] and sglang["server"] == "Test GPU, random weights"
     assert (sglang["paper, up to"], sglang["verdict"]) == ("12.8 %", live_claims.HELD)
-    vanilla = beside(table(folder), "no cache")
-    assert vanilla["here, up to"].startswith("55.0 % of no cache (110 ms, marconi; ")
+    vanilla = beside(folder, "no cache")
+    assert vanilla["here, up to"].startswith("55.0 % (55 to 55) of no cache: 110 ms, marconi; ")
     assert (vanilla["paper, up to"], vanilla["verdict"]) == ("73.2 %", live_claims.PARTLY)
-    assert beside(table(folder), "vLLM+")["verdict"] == live_claims.NO_VERDICT
+    assert beside(folder, "vLLM+")["verdict"] == live_claims.NO_VERDICT
 
     record(folder / "lru", "chats-1", [105, 105], variant="admission_only")
-    assert beside(table(folder), SGLANG)["verdict"] == live_claims.PARTLY
+    assert beside(folder, SGLANG)["verdict"] == live_claims.PARTLY
     record(folder / "lru", "chats-1", [80, 80], variant="admission_only")
-    assert beside(table(folder), SGLANG)["verdict"] == live_claims.NOT
+    assert beside(folder, SGLANG)["verdict"] == live_claims.NOT
+
+
+def test_a_reduction_within_the_spread_is_not_told_from_none(folder: Path) -> None:
+    """Of 40 requests a tenth waits much longer, other ones in each replay."""
+    for variant, shift, slow in (
+        ("no_cache", 0, 300),
+        ("admission_only", 3, 160),
+        ("marconi", 5, 150),
+    ):
+        ttft = [float(slow if (i + shift) % 10 == 0 else 20 + i) for i in range(40)]
+        record(
+            folder / "noisy" / variant, "chats-1", ttft, variant=variant, options={"concurrency": 2}
+        )
+    noisy = table(folder / "noisy")
+    rows = live.requests(read_recordings(csv_files([str(folder / "noisy")])))
+    [found] = live_claims.reductions(noisy, ["admission_only"]).iloc
+    low, high = live_claims.interval(found, rows, "points")
+    assert low < 0 < found["points"] < high
+    assert (low, high) == live_claims.interval(found, rows, "points")
+    assert beside(folder / "noisy", SGLANG)["verdict"] == live_claims.UNCLEAR
 
 
 VERDICTS = {live_claims.HELD, live_claims.PARTLY, live_claims.NOT}
 
 
 def test_percent_of_the_baseline_are_not_judged_by_percent_of_no_cache(folder: Path) -> None:
-    assert VERDICTS & set(live_claims.claims(table(folder))["verdict"])
+    assert VERDICTS & set(claims(folder)["verdict"])
     (folder / "none/chats-1.csv").unlink()
-    assert not VERDICTS & set(live_claims.claims(table(folder))["verdict"])
-    sglang = beside(table(folder), SGLANG)
-    assert sglang["here, up to"].startswith("35.7 % of admission_only (50 ms, marconi;")
+    assert not VERDICTS & set(claims(folder)["verdict"])
+    sglang = beside(folder, SGLANG)
+    assert sglang["here, up to"].startswith("35.7 % (36 to 36) of admission_only: 50 ms, marconi;")
     # where another place has a server without a cache, that one is judged
     for variant, ttft in (("no_cache", 200.0), ("admission_only", 120.0), ("marconi", 110.0)):
         record(folder / "two" / variant, "chats-1", [ttft] * 3, variant=variant)
-    sglang = beside(table(folder), SGLANG)
-    assert sglang["here, up to"].startswith("5.0 % of no cache")
+    sglang = beside(folder, SGLANG)
+    assert sglang["here, up to"].startswith("5.0 % (5 to 5) of no cache")
     assert sglang["verdict"] == live_claims.PARTLY
 
 
 def test_several_places_give_the_largest_and_the_least(folder: Path) -> None:
     for variant, ttft in (("no_cache", 200.0), ("admission_only", 120.0), ("marconi", 110.0)):
         record(folder / "two" / variant, "chats-1", [ttft] * 3, variant=variant)
-    words = beside(table(folder), SGLANG)["here, up to"]
-    assert words.startswith("25.0 % of no cache") and "; least: 5.0 % of no cache (8.3 %" in words
+    words = beside(folder, SGLANG)["here, up to"]
+    assert words.startswith("25.0 % (25 to 25) of no cache")
+    assert "; least: 5.0 % (5 to 5) of no cache: 8.3 % of admission_only" in words
 
 
 @pytest.mark.parametrize(
@@ -169,9 +195,9 @@ def test_several_places_give_the_largest_and_the_least(folder: Path) -> None:
 def test_stand_ins_say_so_and_are_not_judged(tmp_path: Path, trace: str, said: str) -> None:
     for variant, ttft in (("no_cache", 200.0), ("admission_only", 140.0), ("marconi", 20.0)):
         record(tmp_path / variant, trace, [ttft], variant=variant)
-    claims = live_claims.claims(table(tmp_path))
-    assert not VERDICTS & set(claims["verdict"])
-    [row] = claims[claims["P95 TTFT lower than"] == SGLANG].to_dict("records")
+    found = claims(tmp_path)
+    assert not VERDICTS & set(found["verdict"])
+    [row] = found[found["P95 TTFT lower than"] == SGLANG].to_dict("records")
     assert (row["data"], row["paper, up to"]) == (said, "") and "random weights" in row["server"]
 
 
@@ -197,7 +223,8 @@ def test_replays_under_different_load_are_not_compared(
     assert set(replays["load"]) == {LOAD, load}
     assert len(replays[replays["variant"] == "marconi"]) == 2
     pd.testing.assert_frame_equal(live_claims.reductions(replays, STOCK), before)
-    first = islice(live.page("", replays, *[pd.DataFrame()] * 3, []), 4)
+    rows = live.requests(read_recordings(csv_files([str(folder)])))
+    first = islice(live.page("", replays, rows, *[pd.DataFrame()] * 3, []), 4)
     texts = [section.text for section in first if section.title.startswith("Replays on")]
     wanted = sorted([LOAD, load])
     assert sorted(text.partition(". Medians")[0] for text in texts) == [
@@ -216,8 +243,8 @@ def test_stock_is_compared_with_the_same_strategy(folder: Path) -> None:
     record(folder / "ours", "chats-1", [120, 120], variant="marconi_no_buffer")
     record(folder / "grid", "chats-1", [180, 180], variant="extra_buffer")
     for strategy, percent in (("no_buffer", "20.0"), ("extra_buffer", "50.0")):
-        stock = beside(table(folder), f"stock SGLang, `{strategy}` (not in the paper)")
-        assert stock["here, up to"].startswith(f"{percent} % of {strategy} (")
+        stock = beside(folder, f"stock SGLang, `{strategy}` (not in the paper)")
+        assert stock["here, up to"].startswith(f"{percent} % (")
         assert stock["paper, up to"] == ""
 
 
@@ -253,7 +280,8 @@ def test_replays_of_another_machine_are_not_compared(
     assert set(replays["occasion"]) == {"here", "2026-01-01-gpu", "2026-01-01-gpub"}
     titles = [axes.get_title("left") for axes in live_plot.draw(replays).axes[::2]]
     assert [title.count("(2026-01-01-gpu") for title in titles] == [1, 1, 0]
-    assert "(2026-01-01-gpub)" in live_claims.claims(replays)["here, up to"].iloc[-1]
+    rows = live.requests(read_recordings(csv_files([str(folder), str(shipped)])))
+    assert "(2026-01-01-gpub)" in live_claims.claims(replays, rows)["here, up to"].iloc[-1]
 
 
 @pytest.mark.parametrize(
@@ -337,8 +365,8 @@ def test_a_simulated_server_gets_no_verdict(tmp_path: Path) -> None:
         record(tmp_path / variant, "chats-1", [ttft], variant=variant, spec={"server": "simulated"})
     replays = table(tmp_path)
     assert set(replays["server"]) == {SIMULATED}
-    assert set(live_claims.claims(replays)["verdict"]) == {live_claims.NO_VERDICT}
-    assert SIMULATED in set(live_claims.claims(replays)["server"])
+    assert set(claims(tmp_path)["verdict"]) == {live_claims.NO_VERDICT}
+    assert SIMULATED in set(claims(tmp_path)["server"])
 
 
 def test_what_ended_early_is_named_and_left_out(folder: Path) -> None:
@@ -655,6 +683,7 @@ def test_the_page_says_where_everything_comes_from(folder: Path) -> None:
     sections = live.page(
         "Recorded.",
         table(folder),
+        live.requests(read_recordings(csv_files([str(folder)]))),
         live.parity(read_recordings(recorded_files("parity"))),
         ttft_plot.table(read_recordings(recorded_files("ttft"))),
         live.checklists(map(Path, recorded_checklists())),
@@ -672,5 +701,7 @@ def test_the_page_without_replays_says_so() -> None:
     empty = live.table([], read_predictions([]))
     nothing = live.parity([])
     fits = ttft_plot.table(read_recordings(recorded_files("ttft")))
-    page = to_markdown(list(live.page("Recorded.", empty, nothing, fits, nothing, [])))
+    page = to_markdown(
+        list(live.page("Recorded.", empty, live.requests([]), nothing, fits, nothing, []))
+    )
     assert "No replay has been recorded yet." in page

@@ -333,7 +333,15 @@ def test_a_replay_in_virtual_time_has_no_date(virtually: list[str], tmp_path: Pa
     again = pd.read_csv(tmp_path / "table.csv")
     nothing = pd.DataFrame()
     replays = list(
-        page("", again, nothing, ttft_table(read_recordings(recorded_files("ttft"))), nothing, [])
+        page(
+            "",
+            again,
+            requests(recordings),
+            nothing,
+            ttft_table(read_recordings(recorded_files("ttft"))),
+            nothing,
+            [],
+        )
     )[2]
     assert replays.table is not None and "nan" not in to_markdown([replays])
     assert draw(again).axes

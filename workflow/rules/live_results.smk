@@ -118,7 +118,7 @@ rule live_ttft:
 rule live_page:
     input:
         replays=rules.live_replays.output.csv,
-        requests=rules.live_replays.input.replays,
+        requests=rules.live_replays.output.requests,
         ttft=rules.live_ttft.output.csv,
         parity=parity_runs,
         checklists=CHECKLISTS,

@@ -18,6 +18,7 @@ def main(snakemake):
             page(
                 snakemake.params.origin,
                 pd.read_csv(snakemake.input.replays),
+                pd.read_parquet(snakemake.input.requests),
                 parity(read_recordings(csv_files(list(snakemake.input.parity)))),
                 pd.read_csv(snakemake.input.ttft),
                 checklists(map(Path, snakemake.input.checklists)),
