@@ -1,9 +1,9 @@
 """What live servers say about the paper's claims.
 
 A claim is compared in each place (`PLACE`) in which both of its policies were replayed, both with overlap
-scheduling or both without. Variants with further options of the plug-in are left out. No server checkpoints every block as
-vLLM+ does, and the models and capacities of Figures 11 to 13 are none that were served: those claims have no
-live value.
+scheduling or both without. Variants with further options of the plug-in are left out. No server checkpoints
+every block as vLLM+ does, and the models and capacities of Figures 11 to 13 are none that were served: those
+claims have no live value.
 """
 
 from collections.abc import Callable, Iterable, Mapping, Sequence
@@ -39,8 +39,8 @@ def reductions(replays: pd.DataFrame, baselines: Sequence[str]) -> pd.DataFrame:
     """Return by how much Marconi lowers the P95 TTFT of some baselines.
 
     Marconi is the best of its variants, tuned or at a fixed alpha, with the same scheduling (overlap or not)
-    as the baseline. `points` are percent of the P95 without a cache,
-    as the paper counts; `percent` is relative to the baseline.
+    as the baseline. `points` are percent of the P95 without a cache, as the paper counts; `percent` is
+    relative to the baseline.
 
     Args:
         replays: what `live.table` returns.
