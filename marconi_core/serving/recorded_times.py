@@ -64,7 +64,7 @@ def latest_ttft(
         recording
         for recording in read_recordings(recorded_files("ttft"))
         if recording.path.stem in variants and recording.tensor_parallel == gpus
-        and recording.layers == layers and not recording.settings and " " not in recording.variant and recording.complete
+        and recording.layers == layers and recording.plain and recording.complete
     ]  # fmt: skip
     on_gpu = [recording for recording in recordings if where in (recording.gpu, recording.occasion)]
     for variant in variants:

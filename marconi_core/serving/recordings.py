@@ -103,6 +103,11 @@ class Recording(NamedTuple):
             if value != USUAL[name]
         ]
 
+    @property
+    def plain(self) -> bool:
+        """Whether the server has usual settings, and the plug-in no further options."""
+        return not self.settings and not self._flags(plugin=True)
+
     def _flags(self, *, plugin: bool) -> list[str]:
         """Return the words of `extra_flags` that are options of the plug-in, with their values, or the others."""
         found, of_plugin = [], False
