@@ -171,6 +171,8 @@ def running(
     runtime = runtime or Runtime()
     log = Path(log)
     spec.check_files()
+    if spec.server == "simulated":
+        _check_times(spec)
     if runtime.site is not None and not runtime.site.is_dir():
         raise ServingError(f"site: {runtime.site} is no folder; unpack the bundle first")
     port = _free_port() if port is None else _checked_port(port)
@@ -203,6 +205,14 @@ def running(
                     f"the server ended with status {process.status} while in use ({error}); "
                     f"end of {log}:\n{process.tail()}"
                 ) from error
+
+
+def _check_times(spec: ServerSpec) -> None:
+    """Raise NoTimesError or ServingError if a simulated server would not know how long batches take."""
+    from marconi_core.serving.simulated.flags import parsed, times_of  # real servers go without
+
+    options, _ = parsed(spec.arguments(port=0))
+    times_of(options)
 
 
 def _free_port() -> int:

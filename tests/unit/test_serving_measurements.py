@@ -84,7 +84,7 @@ def test_prompts_are_timed_beside_requests_that_decode() -> None:
         decode_tokens=3, rounds=2, warmup_rounds=1,
     )  # fmt: skip
     server = BatchingServer(ServerSimulator(PoolSizes(kv_tokens=10_000, states=40)), 8)
-    with serving(server) as client:
+    with serving(server, speed=4) as client:  # the others decode for 600 ms
         rows = list(measure(client, plan, "no_buffer"))
     assert len(rows) == 3 * plan.requests_per_round == 3 * (1 + 2 * 3)
     grid = [("cold", 100, 1), ("cold", 300, 1), ("decode", 100, 3)]
@@ -180,7 +180,7 @@ def test_the_command_line_measures_and_describes(
 def test_no_more_others_are_asked_for_than_may_run(tmp_path: Path) -> None:
     arguments = ["ttft", "--variant", "marconi", "--model", "nemotron_h_8b", "--rounds", "1"]
     arguments += ["--lengths", "200", "--others", "3", "9", "--log", str(tmp_path / "log")]
-    server = ["server=simulated", "max_running_requests=4", "extra_flags=--simulated-speed 100"]
+    server = ["server=simulated", "max_running_requests=4", "extra_flags=--simulated-speed 4"]
     assert main([*arguments, "--output", str(tmp_path), "--set", *server]) == 0
     with (tmp_path / "marconi.csv").open(newline="") as file:
         assert {row["others"] for row in csv.DictReader(file)} == {"0", "3"}

@@ -17,12 +17,14 @@ from marconi_core.serving.__main__ import main
 from marconi_core.serving.client import Client
 from marconi_core.serving.errors import ServingError
 from marconi_core.serving.provenance import CODE
-from marconi_core.serving.recorded_times import batch_times, latest_ttft
+from marconi_core.serving.recorded_times import NoTimesError, batch_times, latest_ttft
 from marconi_core.serving.recordings import read_recordings
+from marconi_core.serving.server import running
 from marconi_core.serving.simulated.__main__ import main as simulated
 from marconi_core.serving.simulated.engine import Engine, made_up
 from marconi_core.serving.simulated.faults import Fault, at
 from marconi_core.serving.simulated.flags import command_line, running_requests, simulated_server
+from marconi_core.serving.spec import ServerSpec
 from marconi_core.sim.server import PoolSizes, ServerSimulator
 from marconi_core.sim.server.batching import BatchingServer
 from marconi_core.sim.server.uncached import UncachedServerSimulator
@@ -314,3 +316,18 @@ def test_bad_flags_end_it_with_one_message(
     assert "marconi: unknown model" in capsys.readouterr().err
     with pytest.raises(PolicyError, match="at least"):
         started("", states=3)
+
+
+def test_a_server_whose_times_are_not_known_is_not_started(tmp_path: Path) -> None:
+    spec = ServerSpec.of(
+        {"variant": "no_buffer", "model": "nemotron_h_8b", "server": "simulated",
+         "extra_flags": ["--simulated-gpu", "2026-11-29-h200"]}
+    )  # fmt: skip
+    with (
+        pytest.raises(
+            NoTimesError, match=r"on 1 '2026-11-29-h200', only on .* \(2026-11-29-h200b\)"
+        ),
+        running(spec, tmp_path / "log"),
+    ):
+        pass
+    assert not (tmp_path / "log").exists()
