@@ -55,9 +55,8 @@ def syntax(file: Path) -> bytes:
 
 def _written(part: object) -> object:
     """Return a part of a syntax tree as nested tuples, without what is empty."""
-    if isinstance(
-        part, ast.JoinedStr
-    ):  # Python 3.12.0 to 3.12.3 end a nested format with an empty text
+    if isinstance(part, ast.JoinedStr):
+        # Python 3.12.0 to 3.12.3 end a nested format with an empty text
         texts = (value for value in part.values if getattr(value, "value", None) != "")
         return "JoinedStr", tuple(_written(text) for text in texts)
     if isinstance(part, ast.AST):

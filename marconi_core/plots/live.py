@@ -38,11 +38,8 @@ def draw(replays: pd.DataFrame) -> Figure:
     """Draw a row of two panels per place (`PLACE`), from `report.live.table`."""
     groups = [group for _, group in replays.groupby(PLACE, sort=False)]
     firsts = [group.iloc[0] for group in groups]
-    common = (
-        [word for word in _words(firsts[0]) if all(word in _words(row) for row in firsts)]
-        if firsts
-        else []
-    )
+    said = [_words(row) for row in firsts]
+    common = [word for word in said[0] if all(word in words for words in said)] if said else []
     titles = [_title(row, common) for row in firsts]
     heights = [len(g) + 1.8 + 0.8 * t.count("\n") for g, t in zip(groups, titles, strict=True)] or [
         3

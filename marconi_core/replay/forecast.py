@@ -13,7 +13,7 @@ from marconi_core.replay.recording import VIRTUAL, record_replay
 from marconi_core.replay.rows import ReplayRow
 from marconi_core.replay.virtual import replay_virtually
 from marconi_core.serving.errors import ServingError
-from marconi_core.serving.simulated.flags import parsed, server_of, times_of
+from marconi_core.serving.simulated.flags import server_of, times_of_spec
 from marconi_core.serving.spec import ServerSpec
 from marconi_core.sim.server.batching import BatchingServer
 from marconi_core.sim.server.lengths import check_lengths
@@ -71,8 +71,7 @@ def made_by(spec: ServerSpec) -> dict[str, Any]:
         NoTimesError: no times were recorded of such a server.
         ServingError: a wrong flag.
     """
-    options, _ = parsed(spec.arguments(port=0))
-    return {"code": code_digest(*CODE), "times": asdict(times_of(options))}
+    return {"code": code_digest(*CODE), "times": asdict(times_of_spec(spec))}
 
 
 def forecast(

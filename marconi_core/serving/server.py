@@ -172,7 +172,9 @@ def running(
     log = Path(log)
     spec.check_files()
     if spec.server == "simulated":
-        _check_times(spec)
+        from marconi_core.serving.simulated.flags import times_of_spec  # real servers go without
+
+        times_of_spec(spec)  # refuses a server that would not know how long batches take
     if runtime.site is not None and not runtime.site.is_dir():
         raise ServingError(f"site: {runtime.site} is no folder; unpack the bundle first")
     port = _free_port() if port is None else _checked_port(port)
@@ -205,14 +207,6 @@ def running(
                     f"the server ended with status {process.status} while in use ({error}); "
                     f"end of {log}:\n{process.tail()}"
                 ) from error
-
-
-def _check_times(spec: ServerSpec) -> None:
-    """Raise NoTimesError or ServingError if a simulated server would not know how long batches take."""
-    from marconi_core.serving.simulated.flags import parsed, times_of  # real servers go without
-
-    options, _ = parsed(spec.arguments(port=0))
-    times_of(options)
 
 
 def _free_port() -> int:

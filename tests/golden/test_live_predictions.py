@@ -38,25 +38,35 @@ def _key(replay: Recording) -> dict[str, object]:
     return replay.kind._asdict()
 
 
-TUNED = ("marconi", "marconi_no_buffer", "seglen")
+WITHIN = {"marconi": 0.015, "marconi_no_buffer": 0.03, "seglen": 0.015}
 LONG_PROMPTS = {"ttft_p50_ms": (0.85, 1.01), "ttft_p95_ms": (0.76, 1.1)}
-SHORT_PROMPTS = {"ttft_p50_ms": (0.6, 1.15), "ttft_p95_ms": (0.5, 1.22)}
-"""Predicted times as parts of measured ones. Short prompts wait for the host, which is not simulated."""
+OWN_TIMES = {"ttft_p50_ms": (0.75, 1.1), "ttft_p95_ms": (0.69, 1.1)}
+OTHERS = {"ttft_p50_ms": (0.6, 1.15), "ttft_p95_ms": (0.5, 1.22)}
+"""Predicted times as parts of measured ones. Short prompts wait for the host, which is not simulated; least
+of all where the times are another machine's or another variant's."""
 
 
 @pytest.mark.parametrize("row", SHIPPED.index)
 def test_predictions_are_near_what_was_measured(row: int) -> None:
-    """Hit rates within half a point; within three where alpha is tuned, as it changes at other moments."""
+    """Hit rates within half a point; more where alpha is tuned, as it changes at other moments."""
     prediction = SHIPPED.loc[row]
     hits = measured(prediction, "token_hit_rate")
-    within = 0.03 if name_of(prediction["variant"]) in TUNED else 0.005
+    within = WITHIN.get(name_of(prediction["variant"]), 0.005)
     assert prediction["token_hit_rate"] == pytest.approx(hits, abs=within)
     assert prediction["hit_as_predicted"] > 0.4
-    bounds = LONG_PROMPTS if "swebench" in prediction["trace"] else SHORT_PROMPTS
-    for percentile, (least, most) in bounds.items():
+    for percentile, (least, most) in bounds(prediction).items():
         if pd.isna(prediction[percentile]):
             continue  # no times are known of that GPU
         assert least < prediction[percentile] / measured(prediction, percentile) < most, percentile
+
+
+def bounds(prediction: pd.Series) -> dict[str, tuple[float, float]]:
+    if "swebench" in prediction["trace"]:
+        return LONG_PROMPTS
+    timed = {(r.occasion, r.variant) for r in read_recordings(recorded_files("ttft"))}
+    # without a cache, no prompts under 1,024 tokens were timed
+    own = (prediction["occasion"], prediction["variant"]) in timed
+    return OWN_TIMES if own and prediction["variant"] != "no_cache" else OTHERS
 
 
 def test_what_marconi_changes_is_predicted() -> None:
@@ -75,7 +85,10 @@ def test_what_marconi_changes_is_predicted() -> None:
         gain = after["token_hit_rate"] - before["token_hit_rate"]
         seen = measured(after, "token_hit_rate") - measured(before, "token_hit_rate")
         assert gain == pytest.approx(seen, abs=0.03) and gain > 0.1
-        assert pd.isna(after["ttft_p50_ms"]) or after["ttft_p50_ms"] <= before["ttft_p50_ms"]
+        if pd.notna(after["ttft_p50_ms"]) and after["variant"] == "marconi":
+            assert after["ttft_p50_ms"] < before["ttft_p50_ms"]
+        elif pd.notna(after["ttft_p50_ms"]):  # both may take the least time of all
+            assert after["ttft_p50_ms"] <= before["ttft_p50_ms"]
         assert measured(after, "ttft_p50_ms") < measured(before, "ttft_p50_ms")
 
 

@@ -233,7 +233,7 @@ def test_replays_under_different_load_are_not_compared(
     figure = live_plot.draw(replays)
     above = figure.get_suptitle()
     titles = [axes.get_title("left") for axes in figure.axes[::2]]
-    panels = replays.groupby(live_claims.PLACE, sort=False)["load"].first()
+    panels = replays.groupby(recordings.PLACE, sort=False)["load"].first()
     assert len(set(titles)) == 2 == len(panels)
     for title, said in zip(titles, panels, strict=True):
         assert all(word in f"{above} {title}".replace("\n", " ") for word in said.split(", "))
@@ -244,7 +244,8 @@ def test_stock_is_compared_with_the_same_strategy(folder: Path) -> None:
     record(folder / "grid", "chats-1", [180, 180], variant="extra_buffer")
     for strategy, percent in (("no_buffer", "20.0"), ("extra_buffer", "50.0")):
         stock = beside(folder, f"stock SGLang, `{strategy}` (not in the paper)")
-        assert stock["here, up to"].startswith(f"{percent} % (")
+        whole = percent.removesuffix(".0")
+        assert stock["here, up to"].startswith(f"{percent} % ({whole} to {whole}) of {strategy}: ")
         assert stock["paper, up to"] == ""
 
 

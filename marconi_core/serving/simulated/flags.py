@@ -157,6 +157,17 @@ def times_of(options: argparse.Namespace) -> BatchTimes:
     return batch_times(recording)
 
 
+def times_of_spec(spec: ServerSpec) -> BatchTimes:
+    """Return how long batches take on a simulated server, before it is started.
+
+    Raises:
+        NoTimesError: no times were recorded of such a server.
+        ServingError: a wrong flag.
+    """
+    options, _ = parsed(spec.arguments(port=0))
+    return times_of(options)
+
+
 def server_of(
     spec: ServerSpec,
     sizes: PoolSizes | None = None,
