@@ -156,7 +156,9 @@ class LiveConfig(Section):
             given.pop("max_total_tokens", None)
         words = ["--variant", given.pop("variant"), "--model", given.pop("model"), "--set"]
         for field, value in given.items():
-            words.append(f"{field}={' '.join(value) if isinstance(value, tuple) else value}")
+            words.append(
+                f"{field}={' '.join(map(str, value)) if isinstance(value, tuple) else value}"
+            )
         for option, folder in (("--site", self.site), ("--kernels", self.kernels)):
             words += [option, folder] if folder else []
         return words

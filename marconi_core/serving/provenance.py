@@ -5,13 +5,13 @@ import json
 import os
 import platform
 import subprocess
+from collections.abc import Sequence
 from pathlib import Path
 from typing import Any
 
 from marconi_core.provenance import code_digest, folder_digest
 from marconi_core.serving import nvidia
 from marconi_core.serving.errors import ServingError
-from marconi_core.serving.lease import gpus
 from marconi_core.serving.memory import pool_memory
 from marconi_core.serving.server import Server
 from marconi_core.serving.spec import Runtime, ServerSpec
@@ -23,8 +23,8 @@ PACKAGES = (
 GPU_FIELDS = ("uuid", "name", "driver_version", "memory.total", "clocks.max.sm", "power.limit")
 # settings of the server that decide what is cached and how long a request takes
 SETTINGS = (
-    "attention_backend", "chunked_prefill_size", "context_length", "cuda_graph_max_bs_decode",
-    "disable_overlap_schedule", "disable_prefill_cuda_graph", "disable_radix_cache", "dtype",
+    "attention_backend", "chunked_prefill_size", "context_length", "cuda_graph_config",
+    "disable_overlap_schedule", "disable_radix_cache", "dtype",
     "enable_metrics", "linear_attn_backend", "load_format", "mamba_backend",
     "mamba_full_memory_ratio", "mamba_radix_cache_strategy", "mamba_ssm_dtype",
     "mamba_track_interval", "max_mamba_cache_size", "max_prefill_tokens", "max_running_requests",
@@ -58,12 +58,10 @@ print(json.dumps({"versions": found, "plugin": folder}))
 """
 
 
-def devices(spec: ServerSpec) -> list[dict[str, str]]:
-    """Return UUID, name, driver and limits of the GPUs that a server has; none for a simulated one."""
-    if spec.server == "simulated":
-        return []
-    known = nvidia.gpus("index", *GPU_FIELDS)
-    served = {name: nvidia.named(name, known) for name in gpus(spec.tensor_parallel)}
+def devices(names: Sequence[str]) -> list[dict[str, str]]:
+    """Return UUID, name, driver and limits of the GPUs that a server has."""
+    known = nvidia.gpus("index", *GPU_FIELDS) if names else []
+    served = {name: nvidia.named(name, known) for name in names}
     return [
         {field: gpu[field] for field in GPU_FIELDS}
         if gpu
@@ -114,7 +112,7 @@ def provenance(server: Server, runtime: Runtime) -> dict[str, Any]:
         "label": server.spec.label,
         "weights": _weights(server.spec),
         "date": datetime.datetime.now(datetime.UTC).isoformat(timespec="seconds"),
-        "devices": devices(server.spec),
+        "devices": devices(server.gpus),
         "host": host(),
         "versions": packages,
         "code": code_digest(*CODE),

@@ -98,7 +98,7 @@ class Recording(NamedTuple):
         values = {name: spec[name] for name in USUAL if spec.get(name)}
         values["extra_flags"] = self._flags(plugin=False)
         return [
-            f"{name}={' '.join(value) if isinstance(value, list) else value}"
+            f"{name}={' '.join(map(str, value)) if isinstance(value, list) else value}"
             for name, value in values.items()
             if value != USUAL[name]
         ]

@@ -129,6 +129,7 @@ class Server(NamedTuple):
         client: its address.
         info: what it said of itself after the start.
         start_s: seconds from launch to health.
+        gpus: names of those that it has; none for a simulated one.
     """
 
     spec: ServerSpec
@@ -136,6 +137,7 @@ class Server(NamedTuple):
     client: Client
     info: ServerInfo
     start_s: float
+    gpus: tuple[str, ...] = ()
 
 
 @contextlib.contextmanager
@@ -150,7 +152,8 @@ def running(
 ) -> Iterator[Server]:
     """Start a server, wait until it is healthy, yield it, stop it.
 
-    It has the GPU to itself (see `lease`; a simulated one needs none). When the block is left, by an
+    It has its GPUs to itself: the first visible ones that are free (see `lease`; a simulated one needs
+    none). When the block is left, by an
     exception or Ctrl-C too, the server and all its processes are gone; if this process is killed they
     end by themselves.
 
@@ -179,16 +182,20 @@ def running(
         raise ServingError(f"site: {runtime.site} is no folder; unpack the bundle first")
     port = _free_port() if port is None else _checked_port(port)
     holder = f"process {os.getpid()} ({spec.label}, port {port})"
-    devices = gpus(spec.tensor_parallel) if spec.server == "sglang" else ()
+    count = spec.tensor_parallel if spec.server == "sglang" else 0
     with (
-        leased(devices, holder) as held,
+        leased(gpus(count) if count else (), holder, count) as lease,
         with_local_files(spec) as placed,
     ):
         command = runtime.command(placed, port)
         log.unlink(missing_ok=True)
         logger.info("starting %s on port %d, log in %s", spec.label, port, log)
         environment = runtime.environment(spec)
-        with Process(command, log, environment=environment, grace_s=grace_s, held=held) as process:
+        if lease.gpus:
+            environment["CUDA_VISIBLE_DEVICES"] = ",".join(lease.gpus)
+        with Process(
+            command, log, environment=environment, grace_s=grace_s, held=lease.descriptors
+        ) as process:
             client = Client(port)
             start_s = _wait(process, client, start_timeout_s)
             info = client.info()
@@ -199,7 +206,7 @@ def running(
                 )
             logger.info("healthy after %.0f s", start_s)
             try:
-                yield Server(spec, process, client, info, start_s)
+                yield Server(spec, process, client, info, start_s, lease.gpus)
             except Exception as error:
                 if not process.ended(within_s=DEATH_NOTICE_S):
                     raise

@@ -154,7 +154,11 @@ class ServerSpec(BaseModel):
     decode_graph_batch: PositiveInt = Field(
         16, description="largest decode batch that runs as a CUDA graph; larger ones start slower"
     )
-    prefill_graphs: bool = Field(False, description="capture prefill too: minutes at the start")
+    prefill_graphs: bool | tuple[PositiveInt, ...] = Field(
+        False,
+        description="lengths in tokens of prefills that run as CUDA graphs, in pieces; a shorter one is "
+        "padded. true: SGLang's 58 lengths up to a chunk, minutes at the start",
+    )
     metrics: bool = Field(True, description="serve /metrics")
     forced_outputs: bool = Field(False, description="let requests choose their own output tokens")
     extra_flags: tuple[str, ...] = Field((), description="more flags of SGLang, one word each")
@@ -176,6 +180,12 @@ class ServerSpec(BaseModel):
                 f"unknown variant '{variant}'; choose one of {', '.join(VARIANTS)}{alpha}"
             )
         return variant
+
+    @field_validator("prefill_graphs", mode="before")
+    @classmethod
+    def _lengths(cls, given: Any) -> Any:
+        words = given.split() if isinstance(given, str) else []
+        return words if words and all(word.isdecimal() for word in words) else given
 
     @field_validator("chunked_prefill_size")
     @classmethod
@@ -299,6 +309,7 @@ class ServerSpec(BaseModel):
             }
         )  # fmt: skip
         words = fields.arguments(0)
+        words += fields.model_copy(update={"prefill_graphs": (1,)}).arguments(0)
         selecting = [flag for variant in VARIANTS.values() for flag in variant.flags]
         return frozenset(word for word in [*words, *selecting] if word.startswith("--"))
 
@@ -321,6 +332,8 @@ class ServerSpec(BaseModel):
             words += ["--tokenizer-path", self.tokenizer]
         if not self.prefill_graphs:
             words += ["--disable-prefill-cuda-graph"]
+        elif isinstance(self.prefill_graphs, tuple):
+            words += ["--cuda-graph-bs-prefill", *map(str, self.prefill_graphs)]
         if self.metrics:
             words += ["--enable-metrics"]
         if self.forced_outputs:

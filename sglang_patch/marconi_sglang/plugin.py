@@ -22,6 +22,7 @@ SERVER_ARGS = "sglang.srt.server_args.ServerArgs"
 PREFILL_ADDER = "sglang.srt.managers.schedule_policy.PrefillAdder"
 SCHEDULE_BATCH = "sglang.srt.managers.schedule_batch.ScheduleBatch"
 SCHEDULER = "sglang.srt.managers.scheduler.Scheduler"
+PREFILL_GRAPHS = "sglang.srt.model_executor.runner.prefill_cuda_graph_runner.PrefillCudaGraphRunner"
 CONFIGURATOR = "sglang.srt.mem_cache.kv_cache_configurator.KVCacheConfigurator"
 COLLECTOR = "sglang.srt.observability.metrics_collector.SchedulerMetricsCollector"
 
@@ -63,6 +64,7 @@ def hooks() -> dict[str, tuple[Any, Callable[..., Any]]]:
         f"{PREFILL_ADDER}.add_chunked_req": (HookType.AROUND, prefill.add_chunked_req),
         track: (HookType.AROUND, _track_nothing),
         f"{SCHEDULE_BATCH}.prepare_for_extend": (HookType.AFTER, _ask_for_no_tracks),
+        f"{PREFILL_GRAPHS}._is_mamba_track_enabled": (HookType.AROUND, _graphs_track),
         f"{CONFIGURATOR}._calculate_mamba_ratio": (HookType.AROUND, _states_per_request),
         f"{SCHEDULER}.__init__": (HookType.AFTER, _attach),
         f"{SCHEDULER}.run_batch": (HookType.AFTER, _copy_prompt_states),
@@ -171,6 +173,13 @@ def _ask_for_no_tracks(result: Any, batch: Any, *_: Any, **__: Any) -> None:
 
     if isinstance(batch.tree_cache, MarconiRadixCache):
         batch.mamba_track_mask = batch.mamba_track_indices = batch.mamba_track_seqlens = None
+
+
+def _graphs_track(original: Callable[..., Any], runner: Any) -> bool:
+    """Say whether prefill graphs get tensors of what to track; as in `_ask_for_no_tracks`."""
+    if getattr(runner.model_runner.server_args, "marconi", None) is None:
+        return bool(original(runner))
+    return False
 
 
 def _attach(result: Any, scheduler: Any, *_: Any, **__: Any) -> None:

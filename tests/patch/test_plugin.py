@@ -19,9 +19,11 @@ from marconi_sglang.settings import MarconiSettings
 from sglang.srt.managers import schedule_batch
 from sglang.srt.mem_cache.kv_cache_configurator import KVCacheConfigurator
 from sglang.srt.mem_cache.registry import create_tree_cache
+from sglang.srt.model_executor.runner.prefill_cuda_graph_runner import PrefillCudaGraphRunner
 from sglang.srt.plugins.hook_registry import HookRegistry
 from sglang.srt.sampling.sampling_params import SamplingParams
 from sglang.srt.server_args import ServerArgs
+from sglang.srt.speculative.spec_info import SpeculativeAlgorithm
 
 from marconi_core.assets import resource
 from marconi_core.errors import MarconiError, ModelError
@@ -254,6 +256,17 @@ def test_layers_are_not_asked_for_tracked_states(
     batch.prepare_for_extend()
     for field in ("mamba_track_mask", "mamba_track_indices", "mamba_track_seqlens"):
         assert (getattr(batch, field) is not None) == tracks
+
+
+@pytest.mark.parametrize(("options", "tracks"), [("", True), ("--enable-marconi", False)])
+def test_nor_are_those_in_prefill_graphs(options: str, tracks: bool) -> None:
+    """SGLang's own code decides whether a graph has the tensors that layers would ask."""
+    runner = object.__new__(PrefillCudaGraphRunner)
+    runner.model_runner = SimpleNamespace(
+        server_args=parse("--mamba-radix-cache-strategy", "extra_buffer", *options.split()),
+        spec_algorithm=SpeculativeAlgorithm.NONE,
+    )
+    assert runner._is_mamba_track_enabled() == tracks
 
 
 @pytest.mark.parametrize(

@@ -114,3 +114,12 @@ def test_mistakes_are_named(fields: dict[str, Any], message: str) -> None:
     with pytest.raises(ConfigError) as caught:
         load_config(content(**fields))
     assert message in str(caught.value)
+
+
+@pytest.mark.parametrize("graphs", [True, False, [64, 1024]])
+def test_a_server_of_the_study_gets_its_prefill_graphs(graphs: object) -> None:
+    words = live(settings={"prefill_graphs": graphs}).server_words("extra_buffer")
+    [given] = [word for word in words if word.startswith("prefill_graphs=")]
+    _, _, value = given.partition("=")
+    found = ServerSpec.of({"variant": "extra_buffer", "model": "m", "prefill_graphs": value})
+    assert found.prefill_graphs == (tuple(graphs) if isinstance(graphs, list) else graphs)

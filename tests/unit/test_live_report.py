@@ -289,6 +289,7 @@ def test_replays_of_another_machine_are_not_compared(
     ("spec", "said"),
     [
         ({"prefill_graphs": True}, ", prefill_graphs=True"),
+        ({"prefill_graphs": [64, 1024]}, ", prefill_graphs=64 1024"),
         ({"extra_flags": ["--page-size", "2"]}, ", extra_flags=--page-size 2"),
         ({"ssm_dtype": "bfloat16", "chunked_prefill_size": -1},
          ", chunked_prefill_size=-1, ssm_dtype=bfloat16"),

@@ -16,7 +16,7 @@ from marconi_core.serving.__main__ import main
 from marconi_core.serving.client import Client, Sample, parse_metrics
 from marconi_core.serving.errors import ServingError
 from marconi_core.serving.lease import gpus, leased
-from marconi_core.serving.provenance import devices
+from marconi_core.serving.provenance import provenance
 from marconi_core.serving.server import Process, Server, running
 from marconi_core.serving.smoke import render, smoke_test
 from marconi_core.serving.spec import Runtime, ServerSpec
@@ -79,6 +79,23 @@ def test_the_command_line_carries_every_field() -> None:
     assert "--load-format" not in real and real[real.index("--tokenizer-path") + 1] == "folder"
 
 
+@pytest.mark.parametrize(
+    ("given", "flags"),
+    [
+        (False, "--disable-prefill-cuda-graph"),
+        ("false", "--disable-prefill-cuda-graph"),
+        ("true", ""),
+        ("64 1024", "--cuda-graph-bs-prefill 64 1024"),
+        ([64], "--cuda-graph-bs-prefill 64"),
+    ],
+)
+def test_prefill_graphs_are_none_all_or_some(given: object, flags: str) -> None:
+    words = spec(prefill_graphs=given).arguments(1)
+    at = words.index("--tensor-parallel-size")
+    graphs = [word for word in words[at:] if "prefill" in word or word in ("64", "1024")]
+    assert " ".join(graphs) == flags
+
+
 def test_the_plug_in_is_a_variant_with_overlap_and_without() -> None:
     words = spec(variant="marconi", alpha=0.5).arguments(1)
     assert words[words.index("--marconi-eff-weight") + 1] == "0.5" and "--enable-marconi" in words
@@ -101,6 +118,11 @@ def test_the_plug_in_is_a_variant_with_overlap_and_without() -> None:
             "max_mamba_cache: unknown field; did you mean `max_mamba_cache_size`",
         ),
         ({"chunked_prefill_size": 0}, "chunked_prefill_size: must be at least 1, or -1"),
+        ({"prefill_graphs": "0 64"}, "prefill_graphs.*: Input should be greater than 0"),
+        (
+            {"extra_flags": ["--cuda-graph-bs-prefill", "64"]},
+            "--cuda-graph-bs-prefill has a field of its own",
+        ),
         ({"extra_flags": ["--max-total-tokens=5"]}, "--max-total-tokens=5 has a field of its own"),
         (
             {"extra_flags": ["--disable-radix-cache"]},
@@ -319,7 +341,7 @@ def test_a_process_reports_its_status_and_last_lines(tmp_path: Path) -> None:
 
 
 def test_a_gpu_has_one_holder(tmp_path: Path) -> None:
-    with leased(["0", "1"], "the first"):
+    with leased(["0", "1"], "the first", 2):
         with pytest.raises(ServingError, match="GPU 1 is in use by the first"), leased(["1"], "x"):
             pass
         with leased(["2"], "another"):
@@ -328,12 +350,24 @@ def test_a_gpu_has_one_holder(tmp_path: Path) -> None:
         pass
 
 
-def nvidia_smi(tmp_path: Path, monkeypatch: pytest.MonkeyPatch, *lines: str) -> None:
-    """Put a program of this name, which prints these lines, in front of others."""
+def nvidia_smi(tmp_path: Path, monkeypatch: pytest.MonkeyPatch, *uuids: str) -> None:
+    """Put a program of this name, which shows GPUs called A, B, C..., in front of others."""
     program = tmp_path / "bin" / "nvidia-smi"
     program.parent.mkdir()
-    printed = "".join(f"echo '{line}'\n" for line in lines)
-    program.write_text(f"#!/bin/sh\n{printed}", encoding="utf-8")
+    shown = [
+        {
+            "index": str(n), "uuid": uuid, "name": "ABC"[n], "driver_version": "580.1",
+            "memory.total": "143771 MiB", "clocks.max.sm": "1980 MHz", "power.limit": "700.00 W",
+        }
+        for n, uuid in enumerate(uuids)
+    ]  # fmt: skip
+    program.write_text(
+        f"#!{sys.executable}\nimport sys\n"
+        "[query] = [word for word in sys.argv if word.startswith('--query-gpu=')]\n"
+        f"for gpu in {shown}:\n"
+        "    print(', '.join(gpu[field] for field in query.partition('=')[2].split(',')))\n",
+        encoding="utf-8",
+    )
     program.chmod(0o755)
     monkeypatch.setenv("PATH", str(program.parent), prepend=os.pathsep)
 
@@ -341,7 +375,7 @@ def nvidia_smi(tmp_path: Path, monkeypatch: pytest.MonkeyPatch, *lines: str) -> 
 def test_a_gpu_has_one_holder_whatever_it_is_called(
     tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    nvidia_smi(tmp_path, monkeypatch, "0, GPU-5ab1", "1, GPU-5c07")
+    nvidia_smi(tmp_path, monkeypatch, "GPU-5ab1", "GPU-5c07")
     names = ("0", "GPU-5ab1", "GPU-5a")
     for first in names:
         with leased([first], "the first"):
@@ -356,16 +390,34 @@ def test_a_gpu_has_one_holder_whatever_it_is_called(
 def test_a_recording_names_the_gpus_that_its_server_has(
     tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    limits = "580.1, 143771 MiB, 1980 MHz, 700.00 W"
-    nvidia_smi(tmp_path, monkeypatch, f"0, GPU-5a, A, {limits}", f"1, GPU-5c, B, {limits}")
-    for visible, names in {"0": ["A"], "1": ["B"], "GPU-5c,0": ["B", "A"]}.items():
+    nvidia_smi(tmp_path, monkeypatch, "GPU-5a", "GPU-5c")
+    for visible, names in {"0": "A", "1": "B", "GPU-5c,0": "BA", "0,1": "AB"}.items():
         monkeypatch.setenv("CUDA_VISIBLE_DEVICES", visible)
-        found = devices(spec(tensor_parallel=len(names)))
-        assert [gpu["name"] for gpu in found] == names
-        assert found[0]["driver_version"] == "580.1"
+        with start(tmp_path, spec=spec(tensor_parallel=len(names))) as server:
+            found = provenance(server, RUNTIME)["devices"]
+            assert [gpu["name"] for gpu in found] == [*names]
+            assert found[0]["driver_version"] == "580.1"
     monkeypatch.setenv("CUDA_VISIBLE_DEVICES", "MIG-5ab1")
-    assert devices(spec()) == [{"name": "MIG-5ab1"}]
-    assert devices(spec(server="simulated")) == []
+    with start(tmp_path) as server:
+        assert provenance(server, RUNTIME)["devices"] == [{"name": "MIG-5ab1"}]
+
+
+def test_servers_take_the_gpus_that_are_free(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    nvidia_smi(tmp_path, monkeypatch, "GPU-5ab1", "GPU-5c07", "GPU-77")
+    pair = spec(tensor_parallel=2)
+    with start(tmp_path / "first", spec=pair) as first, start(tmp_path / "second") as second:
+        assert (first.gpus, second.gpus) == (("0", "1"), ("2",))
+        for server in (first, second):
+            assert f"GPUs {','.join(server.gpus)}\n" in server.process.tail()
+        with (
+            pytest.raises(ServingError, match=r"GPU 0 is in .*; GPU 1 is .*; GPU 2 is .*; stop"),
+            start(tmp_path / "third"),
+        ):
+            pass
+    with leased(["1"], "somebody"), start(tmp_path / "fourth", spec=pair) as fourth:
+        assert fourth.gpus == ("0", "2")
 
 
 @pytest.mark.parametrize(
@@ -382,11 +434,17 @@ def test_a_server_is_named_after_its_model(model: str, name: str) -> None:
     assert named.served_name == "other"
 
 
-def test_visible_devices_name_the_gpus() -> None:
-    assert gpus(2, {}) == ("0", "1")
-    assert gpus(1, {"CUDA_VISIBLE_DEVICES": "3, 4"}) == ("3",)
-    with pytest.raises(ServingError, match="tensor_parallel: 2 GPUs are wanted"):
-        gpus(2, {"CUDA_VISIBLE_DEVICES": "3"})
+def test_visible_devices_name_the_gpus(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    assert gpus(2, {"CUDA_VISIBLE_DEVICES": "3, 4"}) == ("3", "4")
+    for visible in ("3", ""):
+        with pytest.raises(ServingError, match=f"2 GPUs are wanted, .*'{visible}' names"):
+            gpus(2, {"CUDA_VISIBLE_DEVICES": visible})
+    nvidia_smi(tmp_path, monkeypatch, "GPU-5a", "GPU-5c", "GPU-77")
+    assert gpus(2, {}) == ("0", "1", "2")
+    with pytest.raises(
+        ServingError, match="tensor_parallel: 4 GPUs are wanted, nvidia-smi shows 3"
+    ):
+        gpus(4, {})
 
 
 # --- what a server is asked

@@ -41,6 +41,7 @@ def main():
     json.loads((Path(options.model_path) / "config.json").read_text())
 
     print("loading", options.served_model_name, flush=True)
+    print("GPUs", os.environ.get("CUDA_VISIBLE_DEVICES"), flush=True)
     if "die" in FAULTS:
         print("RuntimeError: no kernel image for this device", file=sys.stderr, flush=True)
         sys.exit(3)
