@@ -156,8 +156,8 @@ class ServerSpec(BaseModel):
     )
     prefill_graphs: bool | tuple[PositiveInt, ...] = Field(
         False,
-        description="lengths in tokens of prefills that run as CUDA graphs, in pieces; a shorter one is "
-        "padded. true: SGLang's 58 lengths up to a chunk, minutes at the start",
+        description="lengths in tokens of prefills that run as CUDA graphs, in pieces between Mamba layers; "
+        "shorter ones are padded, to twice their length at most. true: SGLang's own 58, up to a chunk",
     )
     metrics: bool = Field(True, description="serve /metrics")
     forced_outputs: bool = Field(False, description="let requests choose their own output tokens")
