@@ -24,7 +24,7 @@ from marconi_core.serving.recordings import (
 
 MEASURED = [
     "token_hit_rate", "ttft_p5_ms", "ttft_p50_ms", "ttft_p95_ms", "ttft_p99_ms",
-    "input_tokens_per_s", "output_tokens_per_s", "mean_in_flight", "jitter_p95_ms",
+    "input_tokens_per_s", "output_tokens_per_s", "mean_in_flight", "jitter_p95_ms", "host_ms",
 ]  # fmt: skip
 
 
@@ -72,7 +72,8 @@ def table(
 ) -> pd.DataFrame:
     """Return one row per place and variant: medians over repeats, and the predictions.
 
-    `requests` are those of one repeat. `dataset` and `data` are name and label of the data set that the
+    `requests` are those of one repeat. `host_ms` is the host's pace (see `serving.hostpace`), NaN where it was
+    not recorded. `dataset` and `data` are name and label of the data set that the
     trace is of; the trace's name where `roles` has none.
 
     Args:
@@ -81,8 +82,14 @@ def table(
         roles: data sets that traces may be of.
     """
     summaries = pd.DataFrame(
-        [_where(r) | summarize(read_rows(r.path))._asdict() for r in replays if r.complete],
-        columns=list(dict.fromkeys([*PLACE, "variant", "date", "replay", *ReplaySummary._fields])),
+        [
+            _where(r) | summarize(read_rows(r.path))._asdict() | {"host_ms": r.host_ms}
+            for r in replays
+            if r.complete
+        ],
+        columns=list(
+            dict.fromkeys([*PLACE, "variant", "date", "replay", *ReplaySummary._fields, "host_ms"])
+        ),
     )
     groups = summaries.groupby([*PLACE, "variant"])
     found = groups[MEASURED].median()
@@ -172,7 +179,8 @@ def page(
     ):
         yield Section(
             f"Replays on {server}{recorded_as(str(occasion))}, {str(load).partition(',')[0]}",
-            f"Load: {load}. Medians over repeats. Predicted: by the server simulator under this load.",
+            f"Load: {load}. Medians over repeats. Predicted: by the server simulator under this load. Host: how "
+            "long the same small work on a CPU took meanwhile, as short prompts wait for the CPU.",
             _for_people(group),
         )
     if left_out:
@@ -210,6 +218,7 @@ def _for_people(replays: pd.DataFrame) -> pd.DataFrame:
         "tokens in/s": replays["input_tokens_per_s"].map(whole),
         "tokens out/s": replays["output_tokens_per_s"].map(whole),
         "jitter P95, ms": replays["jitter_p95_ms"].round(1),
+        "host, ms": replays["host_ms"].map(lambda ms: "" if pd.isna(ms) else f"{ms:.2f}"),
     }
     return pd.DataFrame(shown)
 

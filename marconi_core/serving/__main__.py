@@ -335,21 +335,27 @@ def _replay_live(options, spec, how, pending) -> None:  # type: ignore[no-untype
     from marconi_core.replay.recording import record_replay
     from marconi_core.replay.run import replay, warm_up
     from marconi_core.replay.summary import render, summarize
+    from marconi_core.serving.hostpace import HostPace, host_pace
     from marconi_core.serving.provenance import provenance
 
     runtime, starting = _running(options, how.server_fields)
     with starting as server:
         described = provenance(server, runtime)
-        warm = None
+        warm, pace = None, HostPace()
+
+        def replaying(trace, on_row):  # type: ignore[no-untyped-def]
+            nonlocal pace
+            with host_pace() as pace:
+                return replay(trace, server.client, how, on_row)
+
+        def after() -> dict[str, object]:
+            return {"marconi": server.client.info().settings.get("marconi"), **pace.described()}
+
         for trace, output in pending:
             if trace is not warm:
                 warm_up(trace, server.client, how)
                 warm = trace
-            rows = record_replay(
-                trace, how, output, described,
-                partial(replay, trace, server.client, how),
-                after=lambda: {"marconi": server.client.info().settings.get("marconi")},
-            )  # fmt: skip
+            rows = record_replay(trace, how, output, described, partial(replaying, trace), after)
             print(f"{output}: {spec.label}\n{render(summarize(rows))}", flush=True)
 
 
@@ -395,6 +401,7 @@ def _outputs(options: argparse.Namespace) -> int:
 
 def _ttft(options: argparse.Namespace) -> int:
     from marconi_core.files import write_json
+    from marconi_core.serving.hostpace import host_pace
     from marconi_core.serving.provenance import provenance
     from marconi_core.serving.spec import VARIANTS
     from marconi_core.serving.ttft import Plan, measure, record, summarize, table
@@ -414,9 +421,9 @@ def _ttft(options: argparse.Namespace) -> int:
         description = options.output / f"{variant}.json"
         write_json(description, described)  # a run that is killed must not look complete
         measured = measure(server.client, plan, variant, options.deadline)
-        rows = record(measured, options.output / f"{variant}.csv")
-        described["requests"] = len(rows)
-        write_json(description, described)
+        with host_pace() as pace:
+            rows = record(measured, options.output / f"{variant}.csv")
+        write_json(description, {**described, **pace.described(), "requests": len(rows)})
     print(f"{json.dumps(described['pools'])}\n{table(summarize(rows))}")
     return failed
 

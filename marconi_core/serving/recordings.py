@@ -119,6 +119,11 @@ class Recording(NamedTuple):
         return found
 
     @property
+    def host_ms(self) -> float:
+        """Median of what was timed on the host meanwhile (see `hostpace`); NaN where nothing was."""
+        return float(self.description.get("host_pace", {}).get("median_ms") or "nan")
+
+    @property
     def gpu(self) -> str:
         """Name of the GPU, the first of several."""
         devices = self.description.get("devices") or [{"name": "unknown device"}]

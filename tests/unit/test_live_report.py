@@ -356,6 +356,17 @@ def test_times_of_the_same_machine_are_taken() -> None:
     assert latest_ttft("marconi", where=gpu).occasion == max(occasions)
 
 
+def test_the_hosts_pace_is_shown_where_it_was_recorded(folder: Path) -> None:
+    record(folder / "paced", "chats-1", [70, 70], variant="seglen", host_pace={"median_ms": 1.25})
+    replays = table(folder).set_index("variant")
+    assert replays.loc["seglen", "host_ms"] == 1.25 and replays["host_ms"].isna().sum() > 1
+    rows = live.requests(read_recordings(csv_files([str(folder)])))
+    sections = islice(live.page("", table(folder), rows, *[pd.DataFrame()] * 3, []), 3)
+    shown = [s.table for s in sections if s.title.startswith("Replays on")]
+    cells = shown[0].set_index("variant")["host, ms"]
+    assert (cells["seglen"], cells["marconi"]) == ("1.25", "")
+
+
 def test_replays_of_fewer_requests_are_not_compared(folder: Path) -> None:
     before = live_claims.reductions(table(folder), STOCK)
     record(folder / "short", "chats-1", [1.0])

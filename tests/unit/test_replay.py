@@ -521,6 +521,7 @@ def test_the_command_says_what_its_numbers_are(trace: Trace, tmp_path: Path) -> 
         described = json.loads((tmp_path / "out" / f"talk-{number}.json").read_text())
         assert described["label"].startswith("simulated server")
         assert described["weights"] == "none" and described["spec"]["server"] == "simulated"
+        assert described["host_pace"]["median_ms"] > 0
     again = run(words)
     assert (again.returncode, again.stdout) == (0, "replayed already\n")
 

@@ -174,6 +174,7 @@ def test_the_command_line_measures_and_describes(
     described = json.loads((tmp_path / "no_buffer.json").read_text())
     assert described["requests"] == described["requests_planned"] == 24
     assert described["weights"] == "random" and described["pools"]["states"] == 253
+    assert described["host_pace"]["median_ms"] > 0
     assert " 900  " in capsys.readouterr().out
 
 
