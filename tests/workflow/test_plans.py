@@ -30,10 +30,12 @@ def test_papers_configuration_is_planned(run: Run) -> None:
     assert run(config="paper")["availability"] == 1
 
 
-def test_the_live_comparison_is_planned(run: Run) -> None:
+def test_the_live_comparisons_are_planned(run: Run) -> None:
     planned = run("live", config="headline", live={"server": "sglang", "site": "site"})
     assert planned["replay"] == 2 and planned["retokenize_trace"] == 1
     assert planned["measure_parity"] == 0
+    planned = run("live", config="chats", live={"server": "sglang", "site": "site"})
+    assert planned["availability"] == 1 and planned["measure_parity"] == 0
 
 
 def test_available_and_missing_datasets_take_part_and_are_left_out(
