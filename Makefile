@@ -29,7 +29,8 @@ help: ## list the targets
 
 reproduce: $(INSTALLED) ## recompute the paper's simulated results: figures, claims table, report
 	$(SNAKEMAKE) $(STUDY)
-	@test $(RESULTS)/report.html -nt $(RESULTS)/tables/claims.md || $(MAKE) --no-print-directory report
+	@test -f $(RESULTS)/report.html && ! find $(RESULTS)/figures $(RESULTS)/tables -newer $(RESULTS)/report.html | grep -q . \
+	    || $(MAKE) --no-print-directory report
 	@sed '/^## Stand-ins/,$$d' $(RESULTS)/tables/claims.md
 	@echo 'Stand-ins and findings: $(RESULTS)/tables/claims.md; all figures: $(RESULTS)/report.html'
 

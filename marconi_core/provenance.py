@@ -3,44 +3,58 @@
 import ast
 import hashlib
 import platform
-from collections.abc import Iterable
+from collections.abc import Iterable, Iterator
 from functools import cache, lru_cache
 from importlib.metadata import PackageNotFoundError, version
 from pathlib import Path
 
 import marconi_core
+from marconi_core.assets import resource
 
 PACKAGE_ROOT = Path(marconi_core.__file__).parent
 
 
 @lru_cache
 def code_digest(*parts: str) -> str:
-    """Return a hex digest of the syntax trees of the named parts of `marconi_core`.
+    """Return a hex digest of named parts of `marconi_core`: syntax trees, and bytes of what is not code.
 
-    A part is a module or package path relative to the package, e.g. ``"sim"`` or ``"traces/tree"``.
-    Comments and formatting do not change the digest, so they rerun nothing; any real edit does.
+    A part is a module or package path relative to the package, e.g. ``"sim"`` or ``"traces/tree"``, or
+    a folder of resources, ``"resources/expected"``. Comments and formatting do not change the digest, so
+    they rerun nothing; any real edit does.
 
     Raises:
         FileNotFoundError: a part does not exist (a renamed module must not silently drop out).
     """
-    files = []
+    content: list[bytes] = []
     for part in sorted(parts):
-        root = PACKAGE_ROOT / part
-        files += sorted(root.rglob("*.py")) if root.is_dir() else [root.with_suffix(".py")]
-    return _digest(files, PACKAGE_ROOT)
+        top, _, below = part.partition("/")
+        root = resource(below) if top == "resources" else PACKAGE_ROOT / part
+        files = _files(root) if root.is_dir() else [root.with_suffix(".py")]
+        content += _content(part, root, files)
+    return _digest(content)
 
 
 def folder_digest(folder: Path) -> str:
     """Return such a digest of all modules below a folder, for code outside this package."""
-    return _digest(sorted(folder.rglob("*.py")), folder)
+    return _digest(_content("", folder, sorted(folder.rglob("*.py"))))
 
 
-def _digest(files: Iterable[Path], root: Path) -> str:
-    digest = hashlib.sha256()
+def _digest(content: Iterable[bytes]) -> str:
+    return hashlib.sha256(b"".join(content)).hexdigest()[:16]
+
+
+def _files(folder: Path) -> list[Path]:
+    """Return all files below a folder but what Python leaves there."""
+    found = (path for path in folder.rglob("*") if path.is_file())
+    return sorted(path for path in found if "__pycache__" not in path.parts)
+
+
+def _content(part: str, root: Path, files: Iterable[Path]) -> Iterator[bytes]:
+    """Yield name and content of files below `root`, or of the one that it is."""
     for file in files:
-        digest.update(file.relative_to(root).as_posix().encode())
-        digest.update(syntax(file))
-    return digest.hexdigest()[:16]
+        below = file.relative_to(root) if root.is_dir() else ""
+        yield (Path(part) / below).as_posix().encode()
+        yield syntax(file) if file.suffix == ".py" else file.read_bytes()
 
 
 @cache  # many rules use the same modules, and every job parses all rules anew

@@ -106,16 +106,28 @@ def load_hybrid_model(
     return model_from_config(content, name if name in known else str(path), kv_dtype, ssm_dtype)
 
 
+def model_files(*names: str) -> list[str]:
+    """Return the files that `load_model` and `load_hybrid_model` read, for models that have one."""
+    paths = (_path(name) for name in names)
+    return sorted({str(path) for path in paths if os.path.isfile(path)})
+
+
 def _is_config(content: dict[str, Any]) -> bool:
     return "model_type" in content or "text_config" in content
 
 
-def _read(name: str, known: list[str], other_files: str) -> tuple[Path, dict[str, Any]]:
-    path = resource(f"models/{name}.json") if name in known else Path(name)
+def _path(name: str) -> Path:
+    """Return where a model is described, if it is: by registered name, name on the hub, file or folder."""
+    if name in hybrid_models():
+        return resource(f"models/{name}.json")
+    path = Path(name)
     if os.path.isdir(path):
-        path /= "config.json"
-    elif name in HUB_NAMES:
-        path = resource(f"models/{HUB_NAMES[name]}.json")
+        return path / "config.json"
+    return resource(f"models/{HUB_NAMES[name]}.json") if name in HUB_NAMES else path
+
+
+def _read(name: str, known: list[str], other_files: str) -> tuple[Path, dict[str, Any]]:
+    path = _path(name)
     if not os.path.isfile(path):  # False for a name that no file can have
         raise ModelError(
             f"unknown model '{name}'; choose one of {', '.join(known)}, or name {other_files}a "

@@ -161,6 +161,14 @@ def simulate(
     )
 
 
+_Key = tuple[Eviction, int, float, float]
+
+
+def _key(policy: Policy, capacity: float, alpha: float) -> _Key:
+    """Return what a replay with a static alpha depends on, beside trace and model."""
+    return policy.eviction, policy.alignment, capacity, alpha
+
+
 class Simulator:
     """Replays one trace for one model; runs at the same capacity share their static-alpha replays.
 
@@ -184,7 +192,7 @@ class Simulator:
         self._costs = costs(model, corrections)
         _check_exactness(trace, self._costs)
         self._trees: dict[int, _Tree] = {}
-        self._static: dict[tuple[Eviction, float, float], NDArray[np.int64]] = {}  # skipped tokens
+        self._static: dict[_Key, NDArray[np.int64]] = {}  # skipped tokens
 
     def run(
         self,
@@ -211,7 +219,7 @@ class Simulator:
         if chosen.alpha == "static":
             alpha = 0.0 if alpha is None else float(alpha)
             replayed = self._radix(*settings[:2], alpha=alpha, log=log)
-            self._static[chosen.eviction, float(capacity_bytes), alpha] = replayed[0]
+            self._static[_key(chosen, float(capacity_bytes), alpha)] = replayed[0]
             return self._result(*settings, replayed, alpha=alpha)
         return self._run_tuned(settings, log)
 
@@ -219,7 +227,7 @@ class Simulator:
         """Alpha is 0 until the window is full; then the best alpha of the window's replays."""
         policy, capacity, multiplier = settings
         untuned = self._radix(policy, capacity, alpha=0.0, log=log)
-        self._static[policy.eviction, capacity, 0.0] = untuned[0]
+        self._static[_key(policy, capacity, 0.0)] = untuned[0]
         result = self._result(*settings, untuned, alpha=0.0)
         window = result.window
         if multiplier == 1 or not 0 < window <= len(self.trace):
@@ -244,7 +252,7 @@ class Simulator:
             first_eviction: requests seen when the cache was copied, to start from; 0 for none. Until
                 the first eviction all alphas have the same cache.
         """
-        known = (policy.eviction, capacity, alpha)
+        known = _key(policy, capacity, alpha)
         if first_eviction:
             replayed = self._radix(
                 policy, capacity, switch_at=first_eviction + 1, alpha_after=alpha, requests=window

@@ -1,5 +1,6 @@
 """What every registered policy must keep, on workloads of every kind. A new policy is in on its own."""
 
+from dataclasses import replace
 from functools import cache
 
 import numpy as np
@@ -7,6 +8,7 @@ import pytest
 
 from marconi_core.models import MODELS
 from marconi_core.policies import POLICIES, Policy
+from marconi_core.policies.tuner import ALPHA_GRID
 from marconi_core.sim.digests import cached_nodes
 from marconi_core.sim.simulation import Simulation, Simulator
 from marconi_core.traces.arrivals import PoissonArrivals
@@ -71,6 +73,26 @@ def test_the_same_run_twice_is_the_same(policy: Policy, kind: str) -> None:
     assert (one.skipped == other.skipped).all()
     assert list(cached_nodes(one)) == list(cached_nodes(other))
     assert one.alpha == other.alpha and one.clock == other.clock
+
+
+@each_kind
+def test_runs_that_share_a_simulator_are_as_if_alone(
+    kind: str, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """One simulator runs a whole sweep; tuners then take replays of other policies for their own."""
+    tuned = replace(POLICIES["marconi"], name="tuned_aligned", alignment=64)
+    static = replace(POLICIES["oracle"], name="static_aligned", alignment=64)
+    for policy in (tuned, static):
+        monkeypatch.setitem(POLICIES, policy.name, policy)
+    trace = workload(kind)
+    shared = Simulator(trace, MODEL)
+    for alpha in ALPHA_GRID:
+        shared.run("oracle", tight(trace), alpha=alpha)
+    for policy in [*POLICIES.values(), tuned]:
+        alone = run(policy, trace, tight(trace))
+        alpha = 0.5 if policy.alpha == "static" else None
+        together = shared.run(policy.name, tight(trace), alpha=alpha, bootstrap_multiplier=2)
+        assert (together.skipped == alone.skipped).all() and together.alpha == alone.alpha
 
 
 @each_policy

@@ -11,6 +11,7 @@ import pytest
 
 import marconi_core
 from marconi_core import provenance
+from marconi_core.assets import resource
 
 from .conftest import parsed_rules
 
@@ -126,6 +127,37 @@ def test_what_talks_to_servers_does_not_rerun_predictions(digested: Digested) ->
             assert not any(Path(module).is_relative_to(part) for part in parts), (rule, module)
 
 
+def test_edits_of_what_is_no_code_count_too(
+    digested: Digested, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """What the paper says, and how figures look."""
+    shutil.copytree(PACKAGE, tmp_path / "package")
+    shutil.copytree(resource("expected"), tmp_path / "resources" / "expected")
+    monkeypatch.setattr(provenance, "PACKAGE_ROOT", tmp_path / "package")
+    monkeypatch.setattr(provenance, "resource", lambda name: tmp_path / "resources" / name)
+    rules = ("claims", "fig7", "fig9_panel", "fig11", "live_page")
+    parts = {rule: digested[rule][1] for rule in rules}
+    try:
+        for edited in ("resources/expected/claims.csv", "package/plots/marconi.mplstyle"):
+            before = _digests(parts)
+            with (tmp_path / edited).open("a", encoding="utf-8") as file:
+                file.write("# edited\n")
+            after = _digests(parts)
+            assert [rule for rule in rules if before[rule] == after[rule]] == [], edited
+    finally:
+        _forget()
+
+
+def _digests(parts: dict[str, set[str]]) -> dict[str, str]:
+    _forget()
+    return {rule: provenance.code_digest(*own) for rule, own in parts.items()}
+
+
+def _forget() -> None:
+    provenance.syntax.cache_clear()
+    provenance.code_digest.cache_clear()
+
+
 def test_an_edit_of_one_simulator_does_not_rerun_the_other(
     digested: Digested, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
@@ -133,23 +165,16 @@ def test_an_edit_of_one_simulator_does_not_rerun_the_other(
     shutil.copytree(PACKAGE, package)
     monkeypatch.setattr(provenance, "PACKAGE_ROOT", package)
 
-    def forget() -> None:
-        provenance.syntax.cache_clear()
-        provenance.code_digest.cache_clear()
-
-    def digests() -> dict[str, str]:
-        forget()
-        rules = ("simulate", "experiment", "simulate_server")
-        return {rule: provenance.code_digest(*digested[rule][1]) for rule in rules}
+    parts = {rule: digested[rule][1] for rule in ("simulate", "experiment", "simulate_server")}
 
     def rerun_by(edited: str) -> set[str]:
         before = dict(known)
         with package.joinpath(f"{edited}.py").open("a", encoding="utf-8") as file:
             file.write("\nEDITED = True\n")
-        known.update(digests())
+        known.update(_digests(parts))
         return {rule for rule in known if known[rule] != before[rule]}
 
-    known = digests()
+    known = _digests(parts)
     try:
         for module in ("sim/radix", "sim/records", "policies/flop_aware", "policies/catalogue/lru"):
             assert rerun_by(module) == {"simulate", "experiment"}, module
@@ -160,4 +185,4 @@ def test_an_edit_of_one_simulator_does_not_rerun_the_other(
         for module in ("policies/candidates", "policies/siblings"):
             assert rerun_by(module) == {"simulate", "experiment", "simulate_server"}, module
     finally:
-        forget()
+        _forget()

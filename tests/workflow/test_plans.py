@@ -1,5 +1,6 @@
 """What the workflow would do, without doing it."""
 
+import json
 import shutil
 from pathlib import Path
 
@@ -142,6 +143,23 @@ def test_recorded_files_that_decide_a_result_are_inputs(rule: str, checkout: Pat
     else:
         used = recorded_files("ttft")
     assert used and {str(path) for path in used} <= set(inputs)
+
+
+def test_files_of_models_are_inputs(checkout: Path) -> None:
+    file = str(resource("models/nemotron_h_8b.json"))
+    with parsed_rules(checkout, model=file, live={"model": file}) as rules:
+        for rule in ("simulate", "simulate_server", "predict", "forecast_replays"):
+            assert file in rules[rule].input, rule
+
+
+def test_another_model_is_simulated_again(run: Run, checkout: Path) -> None:
+    model = checkout / "mine.json"
+    numbers = {"num_ssm_layers": 24, "num_attn_layers": 4, "num_mlp_layers": 28, "d": 64, "n": 16}
+    model.write_text(json.dumps(numbers), encoding="utf-8")
+    assert run("sim", config="smoke", execute=True, model=str(model))["simulate"] == 4
+    assert run("sim", config="smoke", model=str(model))["simulate"] == 0
+    model.write_text(json.dumps(numbers | {"n": 128}), encoding="utf-8")
+    assert run("sim", config="smoke", model=str(model))["simulate"] == 4
 
 
 def test_with_a_gpu_everything_live_is_measured_once_per_server(run: Run) -> None:

@@ -12,6 +12,8 @@ from marconi_core.config import load_config
 from marconi_core.config.live import KEEP, TEKKEN
 from marconi_core.errors import ConfigError
 from marconi_core.experiments import EXPERIMENTS, FIGURES
+from marconi_core.experiments.geometry import SERVED
+from marconi_core.models import model_files
 from marconi_core.provenance import code_digest
 from marconi_core.rules.availability import VOCABULARY, read_reasons
 from marconi_core.rules.experiments import arrivals_of, settings, trace_name
@@ -31,8 +33,9 @@ REQUIRED = [dataset for dataset in STUDY.datasets.values() if not dataset.option
 OPTIONAL = [name for name, dataset in STUDY.datasets.items() if dataset.optional]
 
 
-# Figures and pages show results of simulations, and the names, colours and formulas behind them.
+# Figures and pages show results of simulations, the names, colours and formulas behind them, and what the paper says.
 FIGURE_CODE = (
+    "resources/expected",
     "plots",
     "report",
     "serving/recorded_times",
@@ -116,6 +119,11 @@ def experiment_files(wildcards):
         needed = arrivals_of(STUDY, wildcards.experiment, name)
         files = [trace_name(STUDY, name, arrivals) for arrivals in needed]
     return [f"<results>/traces/{file}.npz" for file in files]
+
+
+def models_of(experiment):
+    """The files of the models that an experiment is about."""
+    return model_files(STUDY.model, *(SERVED if experiment == "geometry" else ()))
 
 
 def taking_part(experiment, wildcards):

@@ -7,7 +7,8 @@ wildcard_constraints:
 
 rule experiment:
     input:
-        experiment_files,
+        compiled=experiment_files,
+        models=lambda wildcards: models_of(wildcards.experiment),
     output:
         rows="<results>/experiments/{experiment}/{dataset}.parquet",
     log:

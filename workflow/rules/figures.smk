@@ -173,14 +173,7 @@ rule claims:
     params:
         roles=roles,
         left_out=left_out,
-        code=code_digest(
-            "report",
-            "serving/recorded_times",
-            "serving/recordings",
-            "models",
-            "policies",
-            "replay",
-        ),
+        code=code_digest(*FIGURE_CODE, "replay"),
     message:
         "Judging the paper's claims."
     script:

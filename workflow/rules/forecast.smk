@@ -5,6 +5,7 @@ rule forecast_replays:
     input:
         traces=live_traces(f"<results>/live/traces/{{trace}}_{LIVE.vocabulary}.npz"),
         times=BATCH_TIMES,
+        model=model_files(LIVE.model),
     output:
         rows=directory("<results>/live/forecast/{variant}_states={states}"),
     log:

@@ -27,6 +27,7 @@ rule predict:
         replays=REPLAYS,
         traces=live_traces(f"<results>/live/traces/{{trace}}_{LIVE.vocabulary}.npz"),
         times=BATCH_TIMES,
+        model=model_files(LIVE.model),
     output:
         table=f"{REPLAY_FOLDER}/predicted.csv",
     log:

@@ -4,6 +4,7 @@
 rule simulate_server:
     input:
         compiled=compiled,
+        model=model_files(STUDY.server.model),
     output:
         runs="<results>/server_sim/{trace}.parquet",
     log:

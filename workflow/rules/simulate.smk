@@ -4,6 +4,7 @@
 rule simulate:
     input:
         compiled=compiled,
+        model=model_files(STUDY.model),
     output:
         runs="<results>/sim/{trace}/runs.parquet",
         requests="<results>/sim/{trace}/requests.parquet",

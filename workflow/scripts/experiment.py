@@ -14,7 +14,7 @@ def main(snakemake):
             load_config(snakemake.config),
             snakemake.wildcards.experiment,
             snakemake.wildcards.dataset,
-            {Path(file).stem: file for file in snakemake.input},
+            {Path(file).stem: file for file in snakemake.input.compiled},
         )
         with atomic_path(snakemake.output.rows) as partial:
             rows.to_parquet(partial, index=False)
