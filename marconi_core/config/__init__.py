@@ -212,7 +212,7 @@ class DatasetConfig(Section):
         """Whether the data only stands in for `paper_dataset`."""
         if self.trace_dir is not None:
             return False
-        replaced = self.reader.stand_in_for is not None and not self.params.get("path")
+        replaced = self.reader.stands_in and not self.params.get("path")
         return replaced or self.vocabulary is not None or self.source != self.paper_dataset
 
 

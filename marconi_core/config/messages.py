@@ -15,6 +15,7 @@ from marconi_core.errors import shown
 OPTIONS = "workflow/config/README.md"  # where a user finds every option
 
 Path = Sequence[int | str]
+ARRIVALS = ("recorded", "typing", "poisson")  # kinds, which pydantic puts into the path
 
 
 def explain(detail: ErrorDetails, root: type[BaseModel]) -> str:
@@ -31,7 +32,8 @@ def explain(detail: ErrorDetails, root: type[BaseModel]) -> str:
     if kind in ("missing", "union_tag_not_found"):
         return f"{key}: missing; {_how_to_write(path, field)}"
     if kind == "union_tag_invalid":
-        return f"{key}.kind: {shown(detail['input'].get('kind'))} is unknown; write `typing` or `poisson`"
+        kinds = detail["ctx"]["expected_tags"].replace("'", "`")
+        return f"{key}.kind: {shown(detail['input'].get('kind'))} is unknown; write one of {kinds}"
     if kind == "value_error":
         return f"{key}: {detail['ctx']['error']}".removeprefix(": ")
     got = "" if isinstance(detail["input"], dict | list) else f", got {shown(detail['input'])}"
@@ -42,7 +44,7 @@ def _written_path(location: tuple[int | str, ...]) -> list[int | str]:
     """Return the keys as they stand in the file (pydantic adds union tags and `[key]` marks)."""
     path: list[int | str] = []
     for part in location:
-        if path and path[-1] == "arrivals" and part in ("typing", "poisson"):
+        if path and path[-1] == "arrivals" and part in ARRIVALS:
             continue
         if part != "[key]":
             path.append(part)

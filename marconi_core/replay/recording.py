@@ -12,12 +12,14 @@ from collections.abc import Callable, Mapping
 from pathlib import Path
 from typing import Any
 
+from marconi_core.errors import MarconiError
 from marconi_core.files import write_json
 from marconi_core.replay.options import ReplayOptions
 from marconi_core.replay.pace import planned
 from marconi_core.replay.rows import ReplayRow, write_rows
 from marconi_core.replay.summary import summarize
 from marconi_core.serving.errors import ReplayError
+from marconi_core.serving.recordings import read_description
 from marconi_core.traces.trace import Trace
 
 logger = logging.getLogger(__name__)
@@ -58,11 +60,12 @@ def is_complete(output: Path, wanted: Mapping[str, Any], made_by: Mapping[str, A
 
     Raises:
         ReplayError: it was, but of something else.
+        DataError: its JSON file is damaged.
     """
     description = output.with_suffix(".json")
     if not (output.is_file() and description.is_file()):
         return False
-    found = {"clock": REAL, **json.loads(description.read_text(encoding="utf-8"))}
+    found = {"clock": REAL, **read_description(description)}
     if found.get("requests") != found.get("requests_planned"):
         return False
     if different := _different(found, wanted):
@@ -92,7 +95,8 @@ def record_replay(
         output: a CSV file (see `ReplayRow`); a JSON file goes beside.
         description: where the measurement comes from, for the JSON file.
         replaying: replays it and returns the rows; called with what each row must be given to.
-        after: called after the last row; more of the same.
+        after: called after the last row; more of the same. If it fails, the JSON file says how: the rows are
+            complete.
 
     Returns:
         The rows.
@@ -122,7 +126,12 @@ def record_replay(
             logger.warning("ended early; %d rows are in %s", finished, journal)
             raise
     write_rows(rows, output)
+    try:
+        more = after()
+    except MarconiError as error:
+        more = {"not_told": str(error)}
+        logger.warning("complete, but the server did not say what it had done: %s", error)
     summary = summarize(rows)
-    write_json(beside, {**document, **after(), "requests": len(rows), "summary": summary._asdict()})
+    write_json(beside, {**document, **more, "requests": len(rows), "summary": summary._asdict()})
     journal.unlink()
     return rows

@@ -1,8 +1,8 @@
 """Replays as the server simulator predicts them, beside what servers did.
 
-    python -m marconi_core.report.predicted FOLDER --traces TRACE.npz ...
+    python -m marconi_core.report.predicted FOLDER ... --traces TRACE.npz ...
 
-writes ``FOLDER/predicted.csv`` for all replays in the folder: the same requests under the same load, in
+writes ``FOLDER/predicted.csv`` (or the file that ``--output`` names) for all replays in the folders: the same requests under the same load, in
 virtual time (`replay.virtual`). Who shares a batch and who waits is simulated; how long a batch takes comes
 from recorded times to first token. What a prediction lacks beside a measurement is the client, HTTP, and
 what a GPU does not do equally fast each time.
@@ -120,13 +120,15 @@ def _server(replay: Recording) -> tuple[TimedServer, bool]:
     return predicted(), False
 
 
-def read_predictions(folders: Iterable[Path]) -> pd.DataFrame:
-    """Return all predictions in folders; empty, with the right columns, if there are none.
+def read_predictions(paths: Iterable[Path]) -> pd.DataFrame:
+    """Return all predictions in files and folders; empty, with the right columns, if there are none.
 
     Args:
-        folders: oldest first; the last prediction of several for the same replay counts.
+        paths: oldest first; the last prediction of several for the same replay counts.
     """
-    files = [path for folder in folders for path in sorted(folder.rglob(PREDICTED))]
+    files: list[Path] = []
+    for path in paths:
+        files += sorted(path.rglob(PREDICTED)) if path.is_dir() else [path]
     frames = [pd.read_csv(path) for path in files]
     empty = pd.DataFrame(columns=list(Prediction._fields))
     return (
@@ -135,24 +137,28 @@ def read_predictions(folders: Iterable[Path]) -> pd.DataFrame:
 
 
 def main(arguments: Sequence[str] | None = None) -> int:
-    """Predict the replays of a folder; return 0, or 2 after one message on standard error."""
+    """Predict the replays of folders; return 0, or 2 after one message on standard error."""
     parser = argparse.ArgumentParser(prog="python -m marconi_core.report.predicted")
-    parser.add_argument("folder", type=Path, metavar="FOLDER", help="of replays, also below it")
+    parser.add_argument(
+        "folders", type=Path, nargs="+", metavar="FOLDER", help="of replays, also below it"
+    )
     parser.add_argument("--traces", type=Path, nargs="+", required=True, help="compiled (.npz)")
+    parser.add_argument("--output", type=Path, help=f"{PREDICTED} in the first folder by default")
     options = parser.parse_args(arguments)
+    folders, output = options.folders, options.output or options.folders[0] / PREDICTED
     logging.basicConfig(level=logging.INFO, format="%(asctime)s %(message)s", datefmt="%H:%M:%S")
     try:
-        files = [path for path in sorted(options.folder.rglob("*.csv")) if path.name != PREDICTED]
-        replays = list(read_recordings(files))
+        files = [path for folder in folders for path in sorted(folder.rglob("*.csv"))]
+        replays = list(read_recordings(path for path in files if path.name != PREDICTED))
         traces = {path.stem: Trace.load(path) for path in options.traces}
         if not any(replay.trace in traces for replay in replays):
             replayed = ", ".join(sorted({replay.trace for replay in replays})) or "no replay at all"
             raise DataError(
-                f"{options.folder}: has no replay of {', '.join(traces)}, but of {replayed}; name the "
-                "traces that were replayed"
+                f"{', '.join(map(str, folders))}: has no replay of {', '.join(traces)}, but of "
+                f"{replayed}; name the traces that were replayed"
             )
         rows = pd.DataFrame(predict(replays, traces), columns=list(Prediction._fields))
-        with atomic_path(options.folder / PREDICTED) as unfinished:
+        with atomic_path(output) as unfinished:
             rows.round(6).to_csv(unfinished, index=False)
     except MarconiError as error:
         print(f"marconi: {error}", file=sys.stderr)

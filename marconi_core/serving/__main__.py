@@ -13,7 +13,7 @@ import time
 from collections.abc import Mapping, Sequence
 from functools import partial
 from pathlib import Path
-from typing import NoReturn
+from typing import Any, NoReturn
 
 from marconi_core.errors import MarconiError
 
@@ -192,12 +192,12 @@ def _keep_kernels(options: argparse.Namespace) -> None:
     keep_kernels(options.kernels, options.archive)
 
 
-def _spec(options: argparse.Namespace, fixed: Mapping[str, object] = {}):  # type: ignore[no-untyped-def]
-    """Return the server that is asked for; `fixed` are fields that the command decides."""
+def _spec(options: argparse.Namespace, fixed: Mapping[str, Any] = {}):  # type: ignore[no-untyped-def]
+    """Return the server that is asked for; `fixed` are fields that the command decides, whatever is asked."""
     from marconi_core.serving.errors import ServingError
     from marconi_core.serving.spec import ServerSpec
 
-    fields = {"variant": options.variant, "model": options.model, **fixed}
+    fields = {"variant": options.variant, "model": options.model}
     for pair in options.set:
         key, equals, value = pair.partition("=")
         if not equals:
@@ -206,7 +206,8 @@ def _spec(options: argparse.Namespace, fixed: Mapping[str, object] = {}):  # typ
             fields[key] = shlex.split(value) if key == "extra_flags" else value
         except ValueError as error:
             raise ServingError(f"--set {pair}: {error}; quote words that have spaces") from None
-    return ServerSpec.of(fields)
+    flags = [*fields.get("extra_flags", ()), *fixed.get("extra_flags", ())]
+    return ServerSpec.of({**fields, **fixed, "extra_flags": flags})
 
 
 def _random_weights(options: argparse.Namespace) -> None:
@@ -221,7 +222,7 @@ def _random_weights(options: argparse.Namespace) -> None:
     write_random_weights(source, options.folder, options.seed)
 
 
-def _running(options: argparse.Namespace, fixed: Mapping[str, object] = {}):  # type: ignore[no-untyped-def]
+def _running(options: argparse.Namespace, fixed: Mapping[str, Any] = {}):  # type: ignore[no-untyped-def]
     """Return the runtime and the server's context manager; see `_spec`."""
     from marconi_core.serving.server import running
     from marconi_core.serving.spec import Runtime
@@ -273,12 +274,14 @@ def _parity(options: argparse.Namespace) -> int:
     from marconi_core.sim.server import PoolSizes
     from marconi_core.traces.trace import Trace
 
-    runtime, starting = _running(options, server_fields(options.states, options.tokens))
+    fixed = server_fields(options.states, options.tokens)
+    predicted_server(_spec(options, fixed))  # what cannot be predicted is refused before the start
+    trace = Trace.load(options.trace)
+    planned = min(options.requests, len(trace))
+    runtime, starting = _running(options, fixed)
     with starting as server:
         pools = PoolSizes(server.client.info().kv_tokens, options.states)
         predicted = predicted_server(server.spec, pools)
-        trace = Trace.load(options.trace)
-        planned = min(options.requests, len(trace))
         described = {**provenance(server, runtime), "trace": trace.digest()}
         described |= {"requests_planned": planned, "requests": 0}
         description = options.output.with_suffix(".json")

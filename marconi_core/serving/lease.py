@@ -74,8 +74,7 @@ def leased(names: Sequence[str], holder: str, count: int = 1) -> Iterator[Lease]
                 break
             gpu = nvidia.named(name, known)  # None: a part of one, by MIG
             path = folder / f"gpu-{(gpu['uuid'] if gpu else name).replace('/', '_')}"
-            # anyone may write to the folder: a link there could name a file of somebody else
-            descriptor = os.open(path, os.O_RDWR | os.O_CREAT | os.O_NOFOLLOW, 0o666)
+            descriptor = _opened(path)
             stack.callback(os.close, descriptor)
             try:
                 fcntl.flock(descriptor, fcntl.LOCK_EX | fcntl.LOCK_NB)
@@ -93,3 +92,22 @@ def leased(names: Sequence[str], holder: str, count: int = 1) -> Iterator[Lease]
                 f"{'; '.join(taken)}; stop that, wait, or choose another GPU with CUDA_VISIBLE_DEVICES"
             )
         yield Lease(tuple(held), tuple(held.values()))
+
+
+def _opened(path: Path) -> int:
+    """Return a file descriptor of a lease file, which is made if need be.
+
+    Raises:
+        ServingError: it cannot be had.
+    """
+    # anyone may write to the folder: a link there could name a file of somebody else
+    flags = os.O_RDWR | os.O_NOFOLLOW
+    try:
+        with contextlib.suppress(FileNotFoundError):
+            return os.open(path, flags)  # with O_CREAT, Linux may refuse a file of another user
+        return os.open(path, flags | os.O_CREAT, 0o666)
+    except OSError as error:
+        raise ServingError(
+            f"{path}: cannot be opened to lease a GPU ({error.strerror}); name another folder with "
+            "MARCONI_LEASES, the same for all who share the GPUs"
+        ) from None

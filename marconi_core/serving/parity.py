@@ -14,7 +14,7 @@ import numpy as np
 from marconi_core.progress import Heartbeat
 from marconi_core.serving.client import Client
 from marconi_core.serving.errors import ServingError
-from marconi_core.serving.simulated.flags import server_of
+from marconi_core.serving.simulated.flags import untimed_server
 from marconi_core.serving.spec import ServerSpec
 from marconi_core.sim.server import PoolSizes
 from marconi_core.sim.server.batching import BatchingServer
@@ -57,20 +57,21 @@ def server_fields(states: int, kv_tokens: int) -> dict[str, object]:
     }
 
 
-def predicted_server(spec: ServerSpec, pools: PoolSizes) -> BatchingServer:
+def predicted_server(spec: ServerSpec, pools: PoolSizes | None = None) -> BatchingServer:
     """Return what is to serve the same requests as a server.
 
     Args:
-        pools: as the server has them.
+        pools: as the server has them; None for those that it is to have.
 
     Raises:
         ServingError: the server tunes its alpha, at times that no one can predict.
+        ModelError, PolicyError: see `untimed_server`.
     """
     if spec.tuned:
         raise ServingError(
             f"{spec.variant}: when a tuned alpha changes is not predictable; --set alpha=VALUE"
         )
-    return server_of(spec, pools).server
+    return untimed_server(spec, pools)
 
 
 def compare(

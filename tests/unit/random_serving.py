@@ -1,8 +1,19 @@
-"""What no simulated server may do, whatever it serves: lose a slot, or find what was never there."""
+"""Random requests, and what no simulated server may do with any: lose a slot, or find what was never there."""
 
 import random
 
 from marconi_core.sim.server import ServerSimulator
+
+
+def conversations(count: int) -> list[tuple[list[int], list[int]]]:
+    """Return prompts and outputs of random conversations; more than half go on from an earlier one."""
+    rng = random.Random(1)
+    found: list[tuple[list[int], list[int]]] = []
+    for _ in range(count):
+        earlier, reply = rng.choice(found) if found and rng.random() < 0.6 else ([], [])
+        prompt = [*earlier, *reply, *(rng.randrange(50) for _ in range(rng.randint(5, 60)))][:300]
+        found.append((prompt, [rng.randrange(50) for _ in range(rng.randint(1, 9))]))
+    return found
 
 
 def serve_at_random(server: ServerSimulator, longest_output: int) -> None:

@@ -205,8 +205,13 @@ def test_every_mistake_has_its_line(content: dict[str, Any]) -> None:
     content["polices"] = ["marconi"]
     content["datasets"]["chats"]["arrivals"]["kind"] = "typng"
     content["datasets"]["agents"]["sessions"] = 0
+    content["datasets"]["agents"]["arrivals"] = {"kind": "recorded", "seed": 1}
     lines = message(content).splitlines()
-    assert len(lines) == 3
+    assert len(lines) == 4
+    assert "arrivals.kind: 'typng' is unknown; write one of `recorded`, `typing`, `poisson`" in (
+        " ".join(lines)
+    )
+    assert "datasets.agents.arrivals.seed: unknown key" in " ".join(lines)
     assert all(line.startswith("configuration: ") for line in lines)
 
 

@@ -16,6 +16,7 @@ import numpy as np
 import pandas as pd
 import pytest
 
+from marconi_core.errors import DataError
 from marconi_core.models.latency import BatchTimes, PrefillLatency
 from marconi_core.plots.live import draw
 from marconi_core.plots.ttft import table as ttft_table
@@ -487,6 +488,22 @@ def test_the_summary_is_over_requests_without_error() -> None:
     assert summary.jitter_max_ms == pytest.approx(100)
     assert "token hit rate 25.00 %" in render(summary)
     assert summarize(rows[3:])[:2] == (0, 1)
+
+
+def test_a_server_that_is_gone_afterwards_does_not_spoil_the_rows(
+    trace: Trace, tmp_path: Path
+) -> None:
+    def after() -> dict[str, object]:
+        raise ServingError("GET /server_info: refused")
+
+    options, output = ReplayOptions(concurrency=1), tmp_path / "talk.csv"
+    rows = [ReplayRow(0, 0, 0, 10, 0, 1, 0.0, 0.0, 0.0, 0.1, 0.2, 100.0)]
+    record_replay(trace, options, output, {}, lambda keep: rows * len(trace), after)
+    assert is_complete(output, {}) and not partial_path(output).exists()
+    assert "refused" in json.loads(output.with_suffix(".json").read_text())["not_told"]
+    output.with_suffix(".json").write_text("{")
+    with pytest.raises(DataError, match=r"talk\.json: says not where"):
+        is_complete(output, {})
 
 
 # --- the command line, with the server as a process

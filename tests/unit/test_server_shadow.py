@@ -2,7 +2,6 @@
 
 import io
 import json
-import random
 
 import pytest
 
@@ -10,21 +9,12 @@ from marconi_core.models.paper import Geometry, PaperModel
 from marconi_core.policies.two_pool import EvictionSettings
 from marconi_core.sim.server import PoolSizes, ServerSimulator, marconi
 from marconi_core.sim.server.tuning import Following, OnlineTuner
-from marconi_core.sim.server.worker import Shadow, follow, write_frame
+from marconi_core.sim.server.worker import follow, write_frame
+from tests.unit.random_serving import conversations
 
 COSTS = PaperModel(Geometry(3, 1, 0, d=32, n=8))
 SIZES = PoolSizes(2_000, 8)
 Report = tuple[list[int], list[int], int, float]
-
-
-def conversations(count: int) -> list[tuple[list[int], list[int]]]:
-    rng = random.Random(1)
-    found: list[tuple[list[int], list[int]]] = []
-    for _ in range(count):
-        earlier, reply = rng.choice(found) if found and rng.random() < 0.6 else ([], [])
-        prompt = [*earlier, *reply, *(rng.randrange(50) for _ in range(rng.randint(5, 60)))][:300]
-        found.append((prompt, [rng.randrange(50) for _ in range(rng.randint(1, 9))]))
-    return found
 
 
 def reports(count: int, delay: int) -> list[Report]:
@@ -95,7 +85,3 @@ def test_counts_go_on_after_a_flush() -> None:
 
 def test_a_server_that_tells_no_hits_is_not_compared() -> None:
     assert shadows(*conversations(20)) == []
-
-
-def test_nothing_is_compared_at_first() -> None:
-    assert Shadow() == Shadow(0, 0, 0, 0)

@@ -2,7 +2,6 @@
 
 import io
 import json
-import random
 import subprocess
 import sys
 from collections.abc import Callable
@@ -18,6 +17,7 @@ from marconi_core.sim.server.leader import FollowLeader
 from marconi_core.sim.server.tuning import Following, OnlineTuner
 from marconi_core.sim.server.windows import ReplayWindows
 from marconi_core.sim.server.worker import follow, read_frame, write_frame
+from tests.unit.random_serving import conversations
 
 COSTS = PaperModel(Geometry(3, 1, 0, d=32, n=8))
 SIZES = PoolSizes(2_000, 8)
@@ -39,16 +39,6 @@ def leader(**changes: object) -> Following:
 
 
 each_method = pytest.mark.parametrize("following", [windows, leader])
-
-
-def conversations(count: int) -> list[Request]:
-    rng = random.Random(1)
-    found: list[Request] = []
-    for _ in range(count):
-        earlier, reply = rng.choice(found) if found and rng.random() < 0.6 else ([], [])
-        prompt = [*earlier, *reply, *(rng.randrange(50) for _ in range(rng.randint(5, 60)))][:300]
-        found.append((prompt, [rng.randrange(50) for _ in range(rng.randint(1, 9))]))
-    return found
 
 
 def test_the_window_is_replayed_from_the_cache_at_its_start() -> None:

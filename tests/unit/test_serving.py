@@ -350,6 +350,28 @@ def test_a_gpu_has_one_holder(tmp_path: Path) -> None:
         pass
 
 
+def test_a_lease_file_that_may_not_be_opened_is_named(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """As on Linux in a shared folder, where a file of another user may not be opened to be made."""
+    opened, folder = os.open, tmp_path / "leases"
+    with leased(["1"], "another user"):
+        pass
+
+    def refused(path: os.PathLike[str], flags: int, *mode: int) -> int:
+        if flags & os.O_CREAT and Path(path).exists():
+            raise PermissionError(13, "Permission denied")
+        return opened(path, flags, *mode)
+
+    monkeypatch.setattr("marconi_core.serving.lease.os.open", refused)
+    with leased(["0", "1"], "me", 2):
+        pass
+    (folder / "gpu-0").unlink()
+    (folder / "gpu-0").symlink_to(tmp_path / "somebody's file")
+    with pytest.raises(ServingError, match=r"gpu-0: cannot be opened .* MARCONI_LEASES"):
+        leased(["0"], "me").__enter__()
+
+
 def nvidia_smi(tmp_path: Path, monkeypatch: pytest.MonkeyPatch, *uuids: str) -> None:
     """Put a program of this name, which shows GPUs called A, B, C..., in front of others."""
     program = tmp_path / "bin" / "nvidia-smi"

@@ -1,5 +1,6 @@
 """The comparison of server and simulator, with a simulator in the server's place."""
 
+import json
 from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any
@@ -8,6 +9,7 @@ import pytest
 
 from marconi_core.assets import resource
 from marconi_core.errors import ModelError
+from marconi_core.serving.__main__ import main
 from marconi_core.serving.client import Reply
 from marconi_core.serving.errors import ServingError
 from marconi_core.serving.parity import compare, predicted_server
@@ -112,6 +114,37 @@ def test_the_model_may_be_a_folder_or_on_the_hub(tmp_path: Path) -> None:
     unknown = ServerSpec.of({"model": "nobody/nothing", "variant": "no_buffer"})
     with pytest.raises(ModelError, match="unknown model 'nobody/nothing'"):
         predicted_server(unknown, POOLS)
+
+
+def test_no_times_are_needed() -> None:
+    """None were recorded of this model."""
+    spec = ServerSpec.of({"model": "falcon_h1_7b", "variant": "no_buffer"})
+    assert predicted_server(spec, POOLS).serve([1, 2], [3]) == 0
+
+
+def test_what_is_asked_for_does_not_override_what_is_compared(trace: Trace, tmp_path: Path) -> None:
+    trace.save(tmp_path / "t.npz")
+    words = ["parity", "--variant", "no_buffer", "--model", "nemotron_h_8b", "--requests", "4"]
+    words += ["--trace", str(tmp_path / "t.npz"), "--states", "16", "--tokens", "2000"]
+    words += ["--set", "server=simulated", "max_running_requests=9", "max_mamba_cache_size=99"]
+    words += ["extra_flags=--simulated-speed 500", "--log", str(tmp_path / "log")]
+    assert main([*words, "--output", str(tmp_path / "p.csv")]) == 0
+    spec = json.loads((tmp_path / "p.json").read_text())["spec"]
+    assert (spec["max_running_requests"], spec["max_mamba_cache_size"]) == (1, 16)
+    assert spec["extra_flags"] == ["--simulated-speed", "500", "--skip-server-warmup"]
+
+
+def test_what_cannot_be_compared_is_refused_before_a_server_starts(
+    tmp_path: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
+    words = ["parity", "--variant", "marconi", "--model", "nemotron_h_8b", "--states", "16"]
+    words += ["--tokens", "2000", "--set", "server=simulated", "--log", str(tmp_path / "log")]
+    words += ["--output", str(tmp_path / "p.csv"), "--trace", str(tmp_path / "none.npz")]
+    assert main(words) == 2
+    assert "when a tuned alpha changes is not predictable" in capsys.readouterr().err
+    assert main([*words, "--set", "alpha=1"]) == 2
+    assert "none.npz" in capsys.readouterr().err
+    assert not (tmp_path / "log").exists()
 
 
 def test_a_tuned_alpha_is_not_predictable() -> None:

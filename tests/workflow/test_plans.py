@@ -145,6 +145,16 @@ def test_recorded_files_that_decide_a_result_are_inputs(rule: str, checkout: Pat
     assert used and {str(path) for path in used} <= set(inputs)
 
 
+def test_only_servers_of_the_configuration_are_shown(checkout: Path) -> None:
+    """Replays of another configuration may lie beside theirs."""
+    live = {"server": "simulated", "variants": ["no_buffer", "marconi@0.5"], "states": [60]}
+    with parsed_rules(checkout, live=live) as rules:
+        for rule in ("predict", "live_replays", "live_page"):
+            folders = dict(rules[rule].params.items())["folders"]
+            names = [Path(folder).name for folder in folders]
+            assert names == ["no_buffer_states=60", "marconi@0.5_states=60"], rule
+
+
 def test_files_of_models_are_inputs(checkout: Path) -> None:
     file = str(resource("models/nemotron_h_8b.json"))
     with parsed_rules(checkout, model=file, live={"model": file}) as rules:

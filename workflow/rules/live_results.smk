@@ -5,7 +5,12 @@ REPLAYS = measured(
     [f"<results>/live/replay/{pools.name}.done" for pools in LIVE.pools],
 )
 REPLAY_FOLDER = f"{STUDY.results_dir}/live/replay"
-FOLDERS = replay_folders() if ORIGIN == "recorded" else [REPLAY_FOLDER]
+# Others may be there, of another configuration.
+FOLDERS = (
+    replay_folders()
+    if ORIGIN == "recorded"
+    else [f"{REPLAY_FOLDER}/{pools.name}" for pools in LIVE.pools]
+)
 TTFT = measured(
     "ttft",
     [
@@ -41,13 +46,13 @@ rule predict:
         runtime=15,
     params:
         python=sys.executable,
-        folder=lambda wildcards, output: Path(output.table).parent,
+        folders=FOLDERS,
         code=code_digest("report/predicted", *FORECAST_CODE),
     message:
         "Predicting the replays with the server simulator."
     shell:
-        "{params.python} -m marconi_core.report.predicted {params.folder} "
-        "--traces {input.traces} > {log} 2>&1"
+        "{params.python} -m marconi_core.report.predicted {params.folders} "
+        "--traces {input.traces} --output {output.table} > {log} 2>&1"
 
 
 rule live_replays:

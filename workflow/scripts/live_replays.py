@@ -19,7 +19,7 @@ def main(snakemake):
         with atomic_path(snakemake.output.requests) as partial:
             requests(recordings).to_parquet(partial, index=False)
         roles = [Role(**role) for role in snakemake.params.roles]
-        predictions = read_predictions(map(Path, snakemake.params.folders))
+        predictions = read_predictions(map(Path, snakemake.input.get("predicted", [])))
         replays = table(recordings, predictions, roles)
         figures = [snakemake.output[name] for name in ("svg", "pdf", "csv")]
         save_with_data(plot.draw(replays), replays, figures)

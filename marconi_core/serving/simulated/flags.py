@@ -157,35 +157,36 @@ def times_of(options: argparse.Namespace) -> BatchTimes:
     return batch_times(recording)
 
 
-def times_of_spec(spec: ServerSpec) -> BatchTimes:
+def times_of_spec(spec: ServerSpec, where: str | None = None) -> BatchTimes:
     """Return how long batches take on a simulated server, before it is started.
+
+    Args:
+        where: see `server_of`.
 
     Raises:
         NoTimesError: no times were recorded of such a server.
         ServingError: a wrong flag.
     """
     options, _ = parsed(spec.arguments(port=0))
+    options.simulated_gpu = where or options.simulated_gpu
     return times_of(options)
 
 
-def server_of(
+def untimed_server(
     spec: ServerSpec,
     sizes: PoolSizes | None = None,
     running: int | None = None,
     settings: Mapping[str, Any] | None = None,
-    where: str | None = None,
-) -> TimedServer:
-    """Return what a live server does, and when, as the simulator predicts it.
+) -> BatchingServer:
+    """Return what a live server does, as the simulator predicts it.
 
     Args:
         sizes: of the pools that the server has made, whatever the spec asks for; None where there is
             no server: then an H100's, as far as the spec leaves them open.
         running: requests that it lets run at a time; None for what SGLang makes of the sizes.
         settings: of the plug-in, as the server has told them; None for those that it has today.
-        where: its GPU, or the occasion of its recording; None for what the spec simulates.
 
     Raises:
-        NoTimesError: no times of this model were recorded on this GPU.
         ModelError: the layers of the model are not known: it is on the hub only, and none of ours.
         PolicyError: the pools are too small, or another release of SGLang is asked for.
     """
@@ -195,9 +196,28 @@ def server_of(
         )
     options, _ = parsed(spec.arguments(port=0))
     options.max_running_requests = running or options.max_running_requests
-    options.simulated_gpu = where or options.simulated_gpu
     if settings is not None:  # servers that had no such option kept a state at every branch point
         options.marconi_branch_gain = settings.get("branch_gain", 1)
     sizes = sizes or PoolSizes(options.max_total_tokens, options.max_mamba_cache_size)
     model = load_hybrid_model(spec.model, ssm_dtype=spec.ssm_dtype)
-    return TimedServer(simulated_server(options, model, sizes), times_of(options))
+    return simulated_server(options, model, sizes)
+
+
+def server_of(
+    spec: ServerSpec,
+    sizes: PoolSizes | None = None,
+    running: int | None = None,
+    settings: Mapping[str, Any] | None = None,
+    where: str | None = None,
+) -> TimedServer:
+    """Return what a live server does, and when, as the simulator predicts it; see `untimed_server`.
+
+    Args:
+        where: its GPU, or the occasion of its recording; None for what the spec simulates.
+
+    Raises:
+        NoTimesError: no times of this model were recorded on this GPU.
+        ModelError, PolicyError: see `untimed_server`.
+    """
+    server = untimed_server(spec, sizes, running, settings)
+    return TimedServer(server, times_of_spec(spec, where))

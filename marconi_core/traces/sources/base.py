@@ -5,7 +5,7 @@ from collections.abc import Callable, Iterable, Iterator, Mapping
 from dataclasses import dataclass
 from itertools import islice
 from pathlib import Path
-from typing import Any, Literal, TypeVar
+from typing import Any, TypeVar
 
 from pydantic import BaseModel, ConfigDict, Field, PositiveInt
 
@@ -46,10 +46,9 @@ class Source:
             of `files_needed`.
         files_needed: names in the registry of data sets, of which `files_for` chooses.
         needs_tokenizer: texts have to be tokenized; otherwise `encode` is not used.
-        think_time: arrival process that fits: a typing person or a working agent.
         timed: the data set says when each request arrived.
         caveat: what every label has to say of the data, in few words; None if nothing.
-        stand_in_for: the paper's data set that this one replaces; None if it replaces none.
+        stands_in: for one of the paper's data sets that cannot be had.
     """
 
     name: str
@@ -58,10 +57,9 @@ class Source:
     read: Callable[[Any, Mapping[str, Path], Encoder], Iterable[SessionTokens]]
     files_needed: tuple[str, ...] = ()
     needs_tokenizer: bool = True
-    think_time: Literal["typing", "poisson"] = "typing"
     timed: bool = False
     caveat: str | None = None
-    stand_in_for: str | None = None
+    stands_in: bool = False
 
     def files_for(self, params: SourceParams) -> tuple[str, ...]:
         """Return the registered files that the options ask for."""

@@ -91,5 +91,5 @@ SOURCE = Source(
     params=ShareGptLongParams,
     read=read,
     files_needed=("sharegpt",),
-    stand_in_for="LMSys-Chat-1M (conversations of 10 rounds or more)",
+    stands_in=True,  # for conversations of LMSys-Chat-1M of 10 rounds or more
 )

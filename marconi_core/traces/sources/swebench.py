@@ -97,6 +97,5 @@ SOURCE = Source(
     params=SweBenchParams,
     read=read,
     files_needed=("swebench",),
-    think_time="poisson",
-    stand_in_for="SWE-bench trajectories of 20240820_honeycomb",
+    stands_in=True,  # for the trajectories of 20240820_honeycomb
 )

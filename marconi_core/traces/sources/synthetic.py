@@ -227,5 +227,4 @@ SOURCE = Source(
     params=SyntheticParams,
     read=read,
     needs_tokenizer=False,
-    think_time="poisson",
 )

@@ -68,5 +68,4 @@ SOURCE = Source(
     params=TauAirlineParams,
     read=read,
     files_needed=("tau_airline",),
-    think_time="poisson",
 )
