@@ -17,7 +17,7 @@ ORIGINS: dict[Origin, str] = {
     "simulated": "Simulated server: no GPU was used, nothing was measured. Cached tokens come from the "
     "server simulator, times from a latency model.",
     "recorded": "Recorded: taken from resources/recorded, nothing was measured on this machine. With a "
-    "GPU, `snakemake live --cores all --configfile workflow/config/headline.yaml` measures the main part again.",
+    "GPU, `snakemake live --cores all --configfile workflow/config/chats.yaml` measures part of it again.",
 }
 """What captions and pages must say."""
 

@@ -203,3 +203,42 @@ def test_with_prefill_graphs(replays: pd.DataFrame, page: str) -> None:
         f"P95 is {tau} percent lower than no cache's on tau-airline, and {sharegpt} on ShareGPT"
         in page
     )
+
+
+def test_does_it_pay(replays: pd.DataFrame, page: str) -> None:
+    """The decision section of docs/live.md."""
+    rows = replays.set_index(["occasion", "trace", "variant"])
+    four = ["no_cache", "extra_buffer", "admission_only", "marconi"]
+
+    def values(occasion: str, trace: str, column: str) -> list[str]:
+        return [f"{rows.loc[occasion, trace, variant][column]:,.0f}" for variant in four]
+
+    def listed(found: list[str]) -> str:
+        return f"{', '.join(found[:-1])} and {found[-1]}"
+
+    text = " ".join(page.split())
+    stand_in, speed, p95 = f"{SWEBENCH}_tekken", "output_tokens_per_s", "ttft_p95_ms"
+    assert f"Marconi are {listed(values(SECOND, stand_in, speed))} on the stand-in" in text
+    assert f"and {listed(values(THIRD, TAU, speed))} on tau-airline" in text
+    assert f"it is {listed(values(THIRD, SHAREGPT, speed))} tokens a second" in text
+    assert f"P95 of {listed(values(THIRD, SHAREGPT, p95))} ms" in text
+    _, stock, admission, ours = values(SECOND, stand_in, p95)
+    assert f"takes it from {stock} to {admission} ms and eviction to {ours}" in text
+    _, stock, admission, ours = values(THIRD, TAU, p95)
+    assert f"admission from {stock} to {admission} and eviction to {ours}." in text
+
+
+def test_what_flop_awareness_adds(page: str) -> None:
+    """Sentences of docs/policies.md and docs/live.md about the table of pools."""
+    text = (CHECKOUT / "docs/policies.md").read_text(encoding="utf-8")
+    lines = [line.strip("|\n").split("|") for line in text.splitlines() if line.startswith("|")]
+    table = [[cell.strip(" *") for cell in line] for line in lines]
+    [header] = [line for line in table if "alpha 0" in line and "paper's tuner" in line]
+    first = table.index(header) + 2
+    pools = pd.DataFrame(table[first : first + 33], columns=header)
+    alpha_0, seglen, ours = (pools[name].astype(float) for name in ("alpha 0", "SegLen", "Marconi"))
+    assert (ours >= alpha_0).all() and (ours == alpha_0).sum() == 12
+    assert "something in 21 rows, nothing in 12" in text and "in 12 of the 33 pools" in page
+    assert f"up to {(ours - alpha_0).max():.1f} points (tau-airline" in text
+    assert f"in {(seglen > ours).sum()} of 33 rows" in text
+    assert f"Marconi is ahead in {(ours > seglen).sum()}" in text

@@ -31,12 +31,21 @@ def test_papers_configuration_is_planned(run: Run) -> None:
     assert run(config="paper")["availability"] == 1
 
 
-def test_the_live_comparisons_are_planned(run: Run) -> None:
-    planned = run("live", config="headline", live={"server": "sglang", "site": "site"})
-    assert planned["replay"] == 2 and planned["retokenize_trace"] == 1
-    assert planned["measure_parity"] == 0
-    planned = run("live", config="chats", live={"server": "sglang", "site": "site"})
-    assert planned["availability"] == 1 and planned["measure_parity"] == 0
+def test_the_live_comparisons_are_planned(run: Run, checkout: Path) -> None:
+    live = {"server": "sglang", "site": "site"}
+    for config, optional, traces in (("headline", "swebench", 1), ("chats", "tau_airline", 2)):
+        answer = checkout / f"results/{config}/availability.json"
+        answer.parent.mkdir(parents=True)
+        answer.write_text(json.dumps({optional: ""}), encoding="utf-8")
+        planned = run("live", config=config, live=live)
+        assert planned["replay"] == planned["check_server"] == 6 - traces
+        assert planned["retokenize_trace"] == traces and planned["measure_ttft"] == 2
+        assert planned["measure_parity"] == 0
+    answer = checkout / "results/headline/availability.json"
+    answer.write_text('{"swebench": "no such file"}', encoding="utf-8")
+    with pytest.raises(WorkflowError) as caught:  # before any GPU hour
+        run("live", config="headline", live=live)
+    assert "none of these traces can be had" in str(caught.value)
 
 
 def test_available_and_missing_datasets_take_part_and_are_left_out(
