@@ -20,7 +20,8 @@ from marconi_core.serving.spec import STRATEGIES, VARIANTS
 NO_CACHE = "no_cache"
 # the paper's SGLang+: Marconi's admission, evicting the least recently used
 SGLANG_PLUS = ("admission_only", "admission_only_no_buffer")
-HELD, PARTLY, NOT = "reproduced", "partly reproduced", "not reproduced"
+# Not the words of `claims`, which judges digits: other model, GPU and load than the paper's.
+HELD, PARTLY, NOT = "as large or larger", "seen, smaller", "not seen"
 UNCLEAR, NO_VERDICT = "not told from none", "no verdict"
 DRAWS = 4000
 
@@ -93,10 +94,10 @@ def claims(replays: pd.DataFrame, requests: pd.DataFrame) -> pd.DataFrame:
     """Return the paper's claims about time to first token beside what was measured: one row per claim, data
     set and server.
 
-    A claim about a data set is reproduced if the largest reduction is at least the paper's, partly if it is
-    smaller but its interval is above 0, and not reproduced if it is not above 0 itself; in between it cannot
-    be told from none. There is no verdict on simulated servers, on data other than the paper's own (stand-ins
-    included), and where no server without a cache was measured, as the paper's percent are of its P95.
+    A claim about a data set is judged by the largest reduction: at least the paper's; smaller, with an interval
+    above 0; not above 0 itself; in between it cannot be told from none. There is no verdict on simulated
+    servers, on data other than the paper's own (stand-ins included), and where no server without a cache was
+    measured, as the paper's percent are of its P95.
 
     Args:
         replays: what `live.table` returns.

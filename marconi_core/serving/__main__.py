@@ -267,10 +267,9 @@ def _checklist(server, runtime, output: Path) -> int:  # type: ignore[no-untyped
 
 def _parity(options: argparse.Namespace) -> int:
     """One request at a time, which is what the simulator predicts exactly."""
-    from marconi_core.files import write_json
-    from marconi_core.serving.parity import compare, predicted_server, server_fields
+    from marconi_core.serving.parity import compare, differing, predicted_server, server_fields
     from marconi_core.serving.provenance import provenance
-    from marconi_core.serving.ttft import record
+    from marconi_core.serving.recording import record
     from marconi_core.sim.server import PoolSizes
     from marconi_core.traces.trace import Trace
 
@@ -283,15 +282,13 @@ def _parity(options: argparse.Namespace) -> int:
         pools = PoolSizes(server.client.info().kv_tokens, options.states)
         predicted = predicted_server(server.spec, pools)
         described = {**provenance(server, runtime), "trace": trace.digest()}
-        described |= {"requests_planned": planned, "requests": 0}
-        description = options.output.with_suffix(".json")
-        write_json(description, described)  # a run that is killed must not look complete
         compared = compare(server.client, predicted, trace, options.requests, options.deadline)
-        rows = record(compared, options.output)
-        differing = sum(row.predicted_tokens != row.cached_tokens for row in rows)
-        write_json(description, {**described, "requests": len(rows), "differing": differing})
-    print(f"{len(rows)} of {planned} requests, {differing} differ")
-    return int(differing > 0 or not rows)
+        rows = record(
+            compared, options.output, described, planned,
+            lambda rows: {"differing": differing(rows)},
+        )  # fmt: skip
+    print(f"{len(rows)} of {planned} requests, {differing(rows)} differ")
+    return int(differing(rows) > 0 or not rows)
 
 
 def _replay(options: argparse.Namespace) -> None:
@@ -379,11 +376,10 @@ def _bench(options: argparse.Namespace) -> None:
 
 
 def _outputs(options: argparse.Namespace) -> int:
-    from marconi_core.files import write_json
     from marconi_core.serving.errors import ServingError
     from marconi_core.serving.outputs import Plan, compare, table, wrong
     from marconi_core.serving.provenance import provenance
-    from marconi_core.serving.ttft import record
+    from marconi_core.serving.recording import record
 
     if _spec(options).server == "simulated":
         raise ServingError("outputs: a simulated server computes none; leave out server=simulated")
@@ -392,22 +388,19 @@ def _outputs(options: argparse.Namespace) -> int:
     runtime, starting = _running(options)
     with starting as server:
         described = {**provenance(server, runtime), "plan": plan.model_dump()}
-        described |= {"requests_planned": plan.requests, "requests": 0}
-        description = options.output / f"{options.variant}.json"
-        write_json(description, described)  # a run that is killed must not look complete
-        rows = record(compare(server.client, plan), options.output / f"{options.variant}.csv")
-        described |= {"requests": len(rows), "wrong": wrong(rows)}
-        write_json(description, described)
-    print(f"{table(rows)}\n{described['wrong']} hits look wrong")
-    return int(described["wrong"] > 0)
+        rows = record(
+            compare(server.client, plan), options.output / f"{options.variant}.csv", described,
+            plan.requests, lambda rows: {"wrong": wrong(rows)},
+        )  # fmt: skip
+    print(f"{table(rows)}\n{wrong(rows)} hits look wrong")
+    return int(wrong(rows) > 0)
 
 
 def _ttft(options: argparse.Namespace) -> int:
-    from marconi_core.files import write_json
-    from marconi_core.serving.hostpace import host_pace
     from marconi_core.serving.provenance import provenance
+    from marconi_core.serving.recording import record
     from marconi_core.serving.spec import VARIANTS
-    from marconi_core.serving.ttft import Plan, measure, record, summarize, table
+    from marconi_core.serving.ttft import Plan, measure, summarize, table
 
     given = {name: getattr(options, name) for name in ("rounds", "lengths", "others")}
     plan = Plan(**{key: value for key, value in given.items() if value is not None})
@@ -420,13 +413,8 @@ def _ttft(options: argparse.Namespace) -> int:
         plan = plan.beside_at_most(server.client.info().running_requests - 1)
         expected = plan.requests_per_round * (plan.rounds + plan.warmup_rounds)
         described = {**provenance(server, runtime), "plan": plan.model_dump()}
-        described |= {"requests_planned": expected, "requests": 0}
-        description = options.output / f"{variant}.json"
-        write_json(description, described)  # a run that is killed must not look complete
         measured = measure(server.client, plan, variant, options.deadline)
-        with host_pace() as pace:
-            rows = record(measured, options.output / f"{variant}.csv")
-        write_json(description, {**described, **pace.described(), "requests": len(rows)})
+        rows = record(measured, options.output / f"{variant}.csv", described, expected)
     print(f"{json.dumps(described['pools'])}\n{table(summarize(rows))}")
     return failed
 

@@ -6,7 +6,7 @@ recorded outputs (see `traces.prompts`), so that the server's own tokens are wha
 
 import logging
 import time
-from collections.abc import Iterator
+from collections.abc import Iterable, Iterator
 from typing import NamedTuple
 
 import numpy as np
@@ -44,6 +44,11 @@ class ParityRow(NamedTuple):
     predicted_tokens: int
     cached_tokens: int
     ttft_ms: float
+
+
+def differing(rows: Iterable[ParityRow]) -> int:
+    """Return how many requests hit something else than was predicted."""
+    return sum(row.predicted_tokens != row.cached_tokens for row in rows)
 
 
 def server_fields(states: int, kv_tokens: int) -> dict[str, object]:

@@ -83,7 +83,7 @@ PLUGIN = {
     "marconi": (),
     "seglen": ("--marconi-eviction-policy", "seglen"),
 }
-"""Flags that select what the plug-in does (`sglang_patch/marconi_sglang/settings.py`)."""
+"""Flags that select what the plug-in does (`marconi_core/sim/server/settings.py`)."""
 
 
 def plugin_variant(policy: str, strategy: str) -> str:

@@ -9,15 +9,13 @@ One request at a time is measured, on an idle server first. Then others decode m
 their step, and server and client have more to do.
 """
 
-import csv
 import logging
 import random
 import statistics
 import time
 from collections import defaultdict
 from collections.abc import Iterable, Iterator, Sequence
-from pathlib import Path
-from typing import NamedTuple, Self, TypeVar
+from typing import NamedTuple, Self
 
 from pydantic import BaseModel, ConfigDict, Field, PositiveInt, model_validator
 
@@ -29,8 +27,6 @@ logger = logging.getLogger(__name__)
 
 TOKEN_IDS = range(1_000, 100_000)
 OTHER_PROMPT = 64  # tokens
-
-AnyRow = TypeVar("AnyRow", bound=tuple[object, ...])
 
 
 class Plan(BaseModel):
@@ -209,24 +205,6 @@ def measure(
                 replies = [cold(prompt) for prompt in plan.busy_prompts]
             for purpose, reply in replies:  # not before it is known that the others were there
                 yield row(round_, purpose, 0, reply, others)
-
-
-def record(rows: Iterable[AnyRow], path: Path) -> list[AnyRow]:
-    """Write rows (named tuples of one kind) to a CSV file as they come; return them.
-
-    A kill loses none of those that came.
-    """
-    path.parent.mkdir(parents=True, exist_ok=True)
-    kept: list[AnyRow] = []
-    with path.open("w", encoding="utf-8", newline="") as file:
-        writer = csv.writer(file, lineterminator="\n")
-        for row in rows:
-            if not kept:
-                writer.writerow(row._fields)  # type: ignore[attr-defined]
-            writer.writerow(row)
-            file.flush()
-            kept.append(row)
-    return kept
 
 
 class Cell(NamedTuple):

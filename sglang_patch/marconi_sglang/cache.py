@@ -8,9 +8,9 @@ from sglang.srt.mem_cache.unified_radix_cache import UnifiedRadixCache
 
 from marconi_core.models.cost import CostModel
 from marconi_core.sim.server import PoolSizes
+from marconi_core.sim.server.settings import MarconiSettings
 from marconi_sglang.components import KVS, STATES, components
 from marconi_sglang.host import PolicyHost
-from marconi_sglang.settings import MarconiSettings
 
 
 class MarconiRadixCache(PolicyHost, UnifiedRadixCache):

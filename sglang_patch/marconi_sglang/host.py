@@ -12,9 +12,9 @@ from marconi_core.policies.two_pool import (
     branch_point,
     states_to_spare,
 )
-from marconi_core.sim.server import PoolSizes, ServerPolicy, Strategy
+from marconi_core.sim.server import PoolSizes, Strategy
+from marconi_core.sim.server.settings import MarconiSettings
 from marconi_core.sim.server.tuning import Following
-from marconi_sglang.settings import MarconiSettings
 from marconi_sglang.statistics import Statistics
 from marconi_sglang.tuner import TunerProcess
 
@@ -64,7 +64,7 @@ class PolicyHost:
             self.tuner = TunerProcess(
                 Following(
                     sizes,
-                    ServerPolicy("by_pressure", eviction, concurrent, settings.branch_gain),
+                    settings.policy(concurrent),
                     costs,
                     chunk,
                     strategy,

@@ -10,9 +10,9 @@ from typing import Any
 
 from marconi_core.errors import MarconiError
 from marconi_core.policies.two_pool import warm_up
+from marconi_core.sim.server.settings import MarconiSettings, add_arguments
 from marconi_sglang.checks import check_arguments, check_model, check_version
 from marconi_sglang.errors import HookError, UnsupportedSetting
-from marconi_sglang.settings import MarconiSettings, add_arguments
 
 BACKEND = "marconi"
 NEVER = 1 << 30

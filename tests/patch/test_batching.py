@@ -6,10 +6,10 @@ from dataclasses import replace
 from itertools import islice
 
 import pytest
-from marconi_sglang.settings import MarconiSettings
 
 from marconi_core.sim.server import PoolSizes, TrackGrid, batching, engine, server_simulator
 from marconi_core.sim.server.batching import BatchingServer
+from marconi_core.sim.server.settings import MarconiSettings
 from tests.patch.cpu_server import Setup
 from tests.patch.faults import swap_buffers_once
 from tests.patch.workloads import COSTS, SETTINGS, Request, random_requests, server

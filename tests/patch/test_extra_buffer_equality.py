@@ -3,7 +3,6 @@
 from dataclasses import replace
 
 import pytest
-from marconi_sglang.settings import MarconiSettings
 
 from marconi_core.sim.server import (
     OverlapServerSimulator,
@@ -18,6 +17,7 @@ from marconi_core.sim.server import (
 )
 from marconi_core.sim.server.engine import Running
 from marconi_core.sim.server.leader import FollowLeader
+from marconi_core.sim.server.settings import MarconiSettings
 from marconi_core.sim.server.tree import Tokens
 from marconi_core.sim.server.tuning import Following, OnlineTuner
 from marconi_core.sim.server.windows import ReplayWindows

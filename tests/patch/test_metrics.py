@@ -12,7 +12,6 @@ from typing import Any
 import pytest
 from marconi_sglang import plugin
 from marconi_sglang.metrics import COUNTERS, GAUGES
-from marconi_sglang.settings import MarconiSettings
 from prometheus_client import REGISTRY
 from sglang.srt.observability.metrics_collector import (
     SchedulerMetricsCollector,
@@ -21,6 +20,7 @@ from sglang.srt.observability.metrics_collector import (
 )
 from sglang.srt.server_args import ServerArgs
 
+from marconi_core.sim.server.settings import MarconiSettings
 from tests.patch.cpu_server import CpuServer, Setup
 from tests.patch.workloads import random_requests, server
 from tests.sglang_cpu.scrape import LABELS, Scrape, expected, scraping

@@ -15,7 +15,6 @@ from marconi_sglang import checks, plugin
 from marconi_sglang.cache import MarconiRadixCache
 from marconi_sglang.errors import HookError, UnsupportedSetting
 from marconi_sglang.model import slot_bytes, token_bytes
-from marconi_sglang.settings import MarconiSettings
 from sglang.srt.managers import schedule_batch
 from sglang.srt.mem_cache.kv_cache_configurator import KVCacheConfigurator
 from sglang.srt.mem_cache.registry import create_tree_cache
@@ -29,6 +28,7 @@ from marconi_core.assets import resource
 from marconi_core.errors import MarconiError, ModelError
 from marconi_core.models import load_hybrid_model
 from marconi_core.serving.simulated.flags import command_line, running_requests
+from marconi_core.sim.server.settings import MarconiSettings
 from tests.patch.cpu_server import CpuServer, Setup, cache_params
 from tests.patch.workloads import SETTINGS, server
 

@@ -1,8 +1,8 @@
 """What users see: hits of small, named situations, stock and Marconi, in both strategies."""
 
 import pytest
-from marconi_sglang.settings import MarconiSettings
 
+from marconi_core.sim.server.settings import MarconiSettings
 from tests.patch.cpu_server import CpuServer, Setup
 from tests.patch.workloads import server
 

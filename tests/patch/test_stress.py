@@ -6,9 +6,9 @@ from typing import Any
 import pytest
 from marconi_sglang.cache import run_now
 from marconi_sglang.components import BranchPointAdmission, ExactAdmission
-from marconi_sglang.settings import MarconiSettings
 
 from marconi_core.policies.two_pool import HEADROOM
+from marconi_core.sim.server.settings import MarconiSettings
 from tests.patch.cpu_server import Setup, WrongMemoryError
 from tests.patch.workloads import SETTINGS, server
 from tests.sglang_cpu.workloads import EVERY_BRANCH, run_load

@@ -1,8 +1,8 @@
 """Servers of SGLang 0.5.16, and the workloads that the releases share."""
 
 from marconi_sglang.cache import MarconiRadixCache
-from marconi_sglang.settings import MarconiSettings
 
+from marconi_core.sim.server.settings import MarconiSettings
 from tests.patch.cpu_server import CpuServer, Setup, cache_params, stock_cache
 from tests.sglang_cpu.workloads import COSTS, SETTINGS, Request, random_requests
 

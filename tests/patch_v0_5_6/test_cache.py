@@ -1,8 +1,8 @@
 """Marconi's cache for SGLang 0.5.6.post2: hits of small, named situations."""
 
 import pytest
-from marconi_sglang.settings import MarconiSettings
 
+from marconi_core.sim.server.settings import MarconiSettings
 from tests.patch_v0_5_6.cpu_server import Setup
 from tests.patch_v0_5_6.workloads import server
 from tests.sglang_cpu.concurrency import states

@@ -5,9 +5,9 @@ from pathlib import Path
 
 import pytest
 from marconi_sglang.metrics import publish_together
-from marconi_sglang.settings import MarconiSettings
 from sglang.srt.metrics.collector import SchedulerMetricsCollector, SchedulerStats
 
+from marconi_core.sim.server.settings import MarconiSettings
 from tests.patch_v0_5_6.cpu_server import Setup
 from tests.patch_v0_5_6.workloads import random_requests, server
 from tests.sglang_cpu.scrape import LABELS, Scrape, expected, scraping

@@ -9,7 +9,6 @@ from typing import Any
 
 import pytest
 from marconi_sglang.errors import UnsupportedSetting
-from marconi_sglang.settings import MarconiSettings
 from sglang.srt.managers import scheduler as scheduler_module
 from sglang.srt.managers.scheduler import Scheduler
 from sglang.srt.marconi.cache import BranchPointCache, MarconiCache
@@ -19,6 +18,7 @@ from sglang.srt.server_args import ServerArgs, set_global_server_args_for_schedu
 
 from marconi_core.assets import resource
 from marconi_core.errors import MarconiError, ModelError
+from marconi_core.sim.server.settings import MarconiSettings
 from tests.patch_v0_5_6.cpu_server import Setup, cache_params
 
 

@@ -1,9 +1,9 @@
 """Servers of SGLang 0.5.6.post2, and the workloads that the releases share."""
 
-from marconi_sglang.settings import MarconiSettings
 from sglang.srt.marconi.cache import BranchPointCache, MarconiCache
 from sglang.srt.mem_cache.mamba_radix_cache import MambaRadixCache
 
+from marconi_core.sim.server.settings import MarconiSettings
 from tests.patch_v0_5_6.cpu_server import CpuServer, Setup, cache_params
 from tests.sglang_cpu.workloads import COSTS, SETTINGS, Request, random_requests
 

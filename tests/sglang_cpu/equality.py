@@ -2,19 +2,14 @@
 
 from collections.abc import Iterable, Sequence
 
-from marconi_sglang.settings import MarconiSettings
-
-from marconi_core.sim.server import ADMISSION_ONLY, STOCK, ServerPolicy, ServerSimulator
+from marconi_core.sim.server import STOCK, ServerPolicy, ServerSimulator
+from marconi_core.sim.server.settings import MarconiSettings
 from tests.sglang_cpu.server import CpuServer, outline_of
 
 
 def policy_of(settings: MarconiSettings | None) -> ServerPolicy:
     """Return what the simulator calls these settings; None is SGLang's own cache."""
-    if settings is None:
-        return STOCK
-    return ServerPolicy(
-        ADMISSION_ONLY.admission, settings.eviction, branch_gain=settings.branch_gain
-    )
+    return STOCK if settings is None else settings.policy(concurrent=False)
 
 
 def same(real: CpuServer, simulator: ServerSimulator) -> bool:

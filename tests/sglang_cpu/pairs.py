@@ -5,9 +5,9 @@ from dataclasses import dataclass, replace
 from typing import Any
 
 import pytest
-from marconi_sglang.settings import MarconiSettings
 
 from marconi_core.sim.server import PoolSizes, ServerPolicy, ServerSimulator
+from marconi_core.sim.server.settings import MarconiSettings
 from tests.sglang_cpu import equality
 from tests.sglang_cpu.equality import policy_of
 from tests.sglang_cpu.server import CpuServer

@@ -3,9 +3,8 @@
 from collections.abc import Callable, Iterator
 from typing import Any
 
-from marconi_sglang.settings import MarconiSettings
-
 from marconi_core.sim.server import Strategy
+from marconi_core.sim.server.settings import MarconiSettings
 from tests.sglang_cpu.server import CpuServer
 
 

@@ -14,10 +14,10 @@ from dataclasses import replace
 from types import SimpleNamespace
 
 import pytest
-from marconi_sglang.settings import MarconiSettings
 from marconi_sglang.tuner import TunerProcess
 
 from marconi_core.sim.server import PoolSizes, marconi
+from marconi_core.sim.server.settings import MarconiSettings
 from marconi_core.sim.server.tuning import Following, OnlineTuner
 from tests.sglang_cpu.server import CpuServer
 from tests.sglang_cpu.starting import Start

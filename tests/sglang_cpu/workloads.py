@@ -4,9 +4,8 @@ import random
 from collections.abc import Iterator
 from typing import Any
 
-from marconi_sglang.settings import MarconiSettings
-
 from marconi_core.models.paper import Geometry, PaperModel
+from marconi_core.sim.server.settings import MarconiSettings
 from tests.sglang_cpu.server import CpuServer
 
 COSTS = PaperModel(Geometry(3, 1, 0, d=32, n=8))

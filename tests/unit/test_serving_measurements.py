@@ -14,7 +14,8 @@ from marconi_core.serving.busy import decoding
 from marconi_core.serving.client import Client, Reply
 from marconi_core.serving.errors import ServingError
 from marconi_core.serving.memory import pool_memory
-from marconi_core.serving.ttft import Plan, Row, measure, record, summarize, table
+from marconi_core.serving.recording import write_as_they_come
+from marconi_core.serving.ttft import Plan, Row, measure, summarize, table
 from marconi_core.sim.server import PoolSizes, ServerSimulator
 from marconi_core.sim.server.batching import BatchingServer
 from tests.unit.simulated_server import serving
@@ -135,7 +136,7 @@ def test_rows_survive_a_failure(tmp_path: Path) -> None:
     client = CountingClient()
     client.fail_at = 7
     with pytest.raises(ServingError, match="gone"):
-        record(measure(client, PLAN, "x"), tmp_path / "x.csv")
+        write_as_they_come(measure(client, PLAN, "x"), tmp_path / "x.csv")
     lines = (tmp_path / "x.csv").read_text().splitlines()
     assert lines[0].split(",") == list(Row._fields) and 2 < len(lines) < 9
 

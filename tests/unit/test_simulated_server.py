@@ -23,11 +23,17 @@ from marconi_core.serving.server import running
 from marconi_core.serving.simulated.__main__ import main as simulated
 from marconi_core.serving.simulated.engine import Engine, made_up
 from marconi_core.serving.simulated.faults import Fault, at
-from marconi_core.serving.simulated.flags import command_line, running_requests, simulated_server
+from marconi_core.serving.simulated.flags import (
+    command_line,
+    parsed,
+    running_requests,
+    simulated_server,
+)
 from marconi_core.serving.spec import ServerSpec
 from marconi_core.sim.server import PoolSizes, ServerSimulator
 from marconi_core.sim.server.batching import BatchingServer
 from marconi_core.sim.server.uncached import UncachedServerSimulator
+from marconi_core.sim.server.windows import ReplayWindows
 from marconi_core.traces.trace import Request, Trace
 from tests.unit.simulated_server import serving
 
@@ -331,3 +337,17 @@ def test_a_server_whose_times_are_not_known_is_not_started(tmp_path: Path) -> No
     ):
         pass
     assert not (tmp_path / "log").exists()
+
+
+def test_options_of_the_plugin_are_the_plugins() -> None:
+    words = ["--model-path", "nemotron_h_8b", "--enable-marconi"]
+    sizes, model = PoolSizes(2000, 16), load_hybrid_model("nemotron_h_8b")
+    with pytest.raises(ServingError, match="unknown option --marconi-lamda"):
+        parsed([*words, "--marconi-lamda", "0.2"])
+    options, _ = parsed([*words, "--marconi-tuner", "window", "--marconi-tuning-interval", "9"])
+    following = simulated_server(options, model, sizes)._following
+    assert following is not None and following.method == ReplayWindows(interval=9)
+    options, _ = parsed([*words, "--marconi-lambda", "0.2", "--marconi-branch-gain", "7"])
+    policy = simulated_server(options, model, sizes).simulator.policy
+    assert policy.eviction is not None
+    assert (policy.eviction.other_pool, policy.branch_gain) == (0.2, 7)

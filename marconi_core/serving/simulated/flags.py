@@ -2,13 +2,12 @@
 
 import argparse
 from collections.abc import Mapping, Sequence
-from typing import Any, NoReturn, get_args
+from typing import Any, NoReturn
 
 from marconi_core.errors import PolicyError
 from marconi_core.models import load_hybrid_model
 from marconi_core.models.cost import CostModel
 from marconi_core.models.latency import BatchTimes
-from marconi_core.policies.two_pool import BRANCH_GAIN, EvictionSettings, Objective
 from marconi_core.serving.errors import ServingError
 from marconi_core.serving.recorded_times import REFERENCE_GPU, batch_times, latest_ttft
 from marconi_core.serving.spec import STRATEGIES, ServerSpec, plugin_variant
@@ -20,6 +19,7 @@ from marconi_core.sim.server import (
     server_simulator,
 )
 from marconi_core.sim.server.batching import BatchingServer
+from marconi_core.sim.server.settings import MarconiSettings, add_arguments
 from marconi_core.sim.server.timing import TimedServer
 from marconi_core.sim.server.tuning import Following
 from marconi_core.sim.server.uncached import UncachedServerSimulator
@@ -57,12 +57,7 @@ def command_line() -> argparse.ArgumentParser:
     parser.add_argument("--disable-radix-cache", action="store_true")
     parser.add_argument("--mamba-radix-cache-strategy", choices=STRATEGIES, default="extra_buffer")
     parser.add_argument("--enable-custom-logit-processor", action="store_true")
-    parser.add_argument("--enable-marconi", action="store_true")
-    parser.add_argument("--marconi-admission-only", action="store_true")
-    parser.add_argument("--marconi-eviction-policy", choices=get_args(Objective), default="marconi")
-    parser.add_argument("--marconi-eff-weight", type=float, metavar="ALPHA")
-    parser.add_argument("--marconi-branch-gain", type=int, default=BRANCH_GAIN, metavar="TOKENS")
-    parser.add_argument("--marconi-lambda", type=float, default=1.0, metavar="PRICE")
+    add_arguments(parser)
     parser.add_argument(
         "--simulated-gpu", default=REFERENCE_GPU, metavar="NAME",
         help="whose recorded times to first token are taken; or DATE-DEVICE of a recording "
@@ -85,11 +80,11 @@ def parsed(words: Sequence[str] | None = None) -> tuple[argparse.Namespace, list
         words: of the command line; None for this process's own.
 
     Raises:
-        ServingError: a value is wrong, or an option of the simulated server's own is unknown.
+        ServingError: a value is wrong, or an option is unknown that is none of SGLang's.
     """
     options, others = command_line().parse_known_args(words)
     for word in others:
-        if word.startswith("--simulated"):
+        if word.startswith(("--simulated", "--marconi")):
             raise ServingError(f"simulated server: unknown option {word}")
     return options, others
 
@@ -107,10 +102,10 @@ def simulated_server(
     if options.disable_radix_cache:
         return BatchingServer(UncachedServerSimulator(sizes, chunk=chunk), most)
     strategy, policy = options.mamba_radix_cache_strategy, server_policy(options)
+    settings = MarconiSettings.from_namespace(options)
     following = None
-    tunable = policy.eviction is not None and policy.eviction.objective != "lru"
-    if tunable and options.marconi_eff_weight is None:
-        following = Following(sizes, policy, model, chunk, strategy)
+    if options.enable_marconi and settings.tuned:
+        following = Following(sizes, policy, model, chunk, strategy, settings.method)
     simulator = server_simulator(strategy, sizes, policy, model, chunk)
     return BatchingServer(simulator, most, following)
 
@@ -119,14 +114,8 @@ def server_policy(options: argparse.Namespace) -> ServerPolicy:
     """Return what a server that is started with these options does."""
     if not options.enable_marconi:
         return STOCK
-    alpha, objective = options.marconi_eff_weight, options.marconi_eviction_policy
-    eviction = EvictionSettings(objective, alpha or 0.0, options.marconi_lambda)
-    return ServerPolicy(
-        "by_pressure",
-        None if options.marconi_admission_only else eviction,
-        probation=options.max_running_requests != 1,
-        branch_gain=options.marconi_branch_gain,
-    )
+    settings = MarconiSettings.from_namespace(options)
+    return settings.policy(concurrent=options.max_running_requests != 1)
 
 
 def running_requests(options: argparse.Namespace, states: int) -> int:

@@ -4,9 +4,9 @@ from typing import Any
 
 from marconi_sglang.checks import Refusal, check_arguments
 from marconi_sglang.errors import UnsupportedSetting
-from marconi_sglang.settings import MarconiSettings, add_arguments
 
 from marconi_core.errors import MarconiError
+from marconi_core.sim.server.settings import MarconiSettings, add_arguments
 
 __all__ = ["add_arguments", "check", "exit_if_unsupported"]
 

@@ -10,12 +10,12 @@ import torch
 from marconi_sglang.checks import check_model
 from marconi_sglang.host import PolicyHost
 from marconi_sglang.model import model_costs
-from marconi_sglang.settings import MarconiSettings
 from sglang.srt.mem_cache.mamba_radix_cache import MambaRadixCache
 
 from marconi_core.models.cost import CostModel
 from marconi_core.policies.two_pool import Pool, warm_up
 from marconi_core.sim.server import PoolSizes
+from marconi_core.sim.server.settings import MarconiSettings
 
 
 class BranchPointCache(PolicyHost, MambaRadixCache):

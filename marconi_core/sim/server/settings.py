@@ -1,4 +1,4 @@
-"""The server's command-line options of the plug-in, and what they mean."""
+"""The plug-in's options of a server's command line, and what they mean, for the plug-in and the simulated server."""
 
 import argparse
 from collections.abc import Mapping
@@ -8,6 +8,7 @@ from typing import Any, Literal, get_args
 from marconi_core.errors import PolicyError
 from marconi_core.policies.two_pool import BRANCH_GAIN, EvictionSettings, Objective
 from marconi_core.sim.server.leader import FollowLeader
+from marconi_core.sim.server.policy import ServerPolicy
 from marconi_core.sim.server.windows import ReplayWindows
 
 Tuner = Literal["leader", "window"]
@@ -62,6 +63,14 @@ class MarconiSettings:
     def eviction(self) -> EvictionSettings | None:
         """How to evict; None for SGLang's own way."""
         return None if self.admission_only else self._eviction()
+
+    def policy(self, concurrent: bool) -> ServerPolicy:
+        """Return what a server with these options does.
+
+        Args:
+            concurrent: several requests may run at a time, so that they should find each other.
+        """
+        return ServerPolicy("by_pressure", self.eviction, concurrent, self.branch_gain)
 
     def _eviction(self) -> EvictionSettings:
         alpha = 0.0 if self.eff_weight is None else self.eff_weight
