@@ -71,6 +71,8 @@ def test_hits_are_predicted_as_the_page_says(replays: pd.DataFrame) -> None:
     tuned = replays["variant"].str.startswith(("marconi", "seglen"))
     error = (replays["token_hit_rate"] - replays["predicted_token_hit_rate"]).abs()
     assert error[~tuned].max() < 0.005 and 0.02 < error.max() < 0.03
+    text = (CHECKOUT / "docs/architecture.md").read_text(encoding="utf-8")
+    assert f"so in all {len(error)} rows of all machines" in text and error.notna().all()
     stock = replays[replays["variant"] == "no_buffer"].set_index("trace")[
         "predicted_hit_as_predicted"
     ]
