@@ -168,8 +168,9 @@ def _simulate(options: argparse.Namespace) -> None:
         log=options.json,
     )
     if options.json:
-        compiled = options.trace.suffix == ".npz"
-        digest = trace_sha256(trace) if compiled else content_sha256(options.trace)
+        # a pipe can be read once
+        again = options.trace.suffix != ".npz" and options.trace.is_file()
+        digest = content_sha256(options.trace) if again else trace_sha256(trace)
         print(json.dumps(summary(run, options.trace.name, digest)))
         return
     print(

@@ -81,7 +81,7 @@ class PoissonGrid(Section):
     mean_response_time: tuple[Rate, ...] = Field(
         min_length=1, description="mean seconds between two turns", examples=[[5, 7.5, 10]]
     )
-    seed: int = Field(42, ge=0, description="seed of the think times")
+    seed: int = Field(42, ge=0, lt=2**32, description="seed of the think times")
 
     def arrivals(self) -> Iterator[PoissonArrivals]:
         """Yield the arrival process of each trace of the grid."""
@@ -203,6 +203,14 @@ class DatasetConfig(Section):
         return self.trace_dir is not None or self.reader.needs_tokenizer
 
     @property
+    def own_files(self) -> list[str]:
+        """The files that the option `path` names, all of a folder."""
+        path = Path(self.params.get("path") or "")
+        if not self.params.get("path") or self.trace_dir is not None:
+            return []
+        return sorted(str(file) for file in path.rglob("*") if file.is_file()) or [str(path)]
+
+    @property
     def caveat(self) -> str | None:
         """What every label has to say of the data set."""
         return None if self.trace_dir else self.reader.caveat
@@ -219,7 +227,9 @@ class DatasetConfig(Section):
 class Config(Section):
     """The whole configuration."""
 
-    results_dir: str = Field("results", description="folder for everything that is computed")
+    results_dir: str = Field(
+        "results", min_length=1, description="folder for everything that is computed"
+    )
     data_dir: str = Field("results/data", description="folder for data that is fetched")
     data_mirror: str | None = Field(
         None, description="folder tried before the network for every file"
@@ -251,6 +261,18 @@ class Config(Section):
         None, description="simulations of a server with two pools; null: none"
     )
     live: LiveConfig | None = Field(None, description="live measurements; null: none")
+
+    @field_validator("results_dir", "data_dir")
+    @classmethod
+    def _folder(cls, folder: str) -> str:
+        return folder.rstrip("/") or "/"
+
+    @field_validator("alphas")
+    @classmethod
+    def _with_zero(cls, alphas: tuple[float, ...]) -> tuple[float, ...]:
+        if 0 not in alphas:
+            raise ValueError("0 is missing, with which a tuned policy begins")
+        return alphas
 
     @field_validator("policies")
     @classmethod

@@ -12,6 +12,7 @@ import pandas as pd
 from matplotlib.axes import Axes
 from matplotlib.figure import Figure
 
+from marconi_core.errors import StorageError
 from marconi_core.files import atomic_path
 from marconi_core.policies import POLICIES
 
@@ -40,9 +41,17 @@ def paper_style() -> Iterator[None]:
 
 
 def save(figure: Figure, path: str | os.PathLike[str]) -> None:
-    """Write a figure; the format follows the suffix, equal figures give equal bytes."""
+    """Write a figure; the format follows the suffix, equal figures give equal bytes.
+
+    Raises:
+        StorageError: no such format.
+    """
+    suffix = Path(path).suffix
+    known = figure.canvas.get_supported_filetypes()
+    if suffix[1:] not in known:
+        raise StorageError(f"{path}: a figure's name has to end in .svg, .pdf or .png")
     with atomic_path(path) as partial, paper_style():
-        figure.savefig(partial, metadata=METADATA.get(Path(path).suffix))
+        figure.savefig(partial, format=suffix[1:], metadata=METADATA.get(suffix))
 
 
 def save_with_data(figure: Figure, data: pd.DataFrame, paths: Iterable[str]) -> None:
@@ -61,8 +70,12 @@ def two_lines(label: str) -> str:
 
 
 def box_statistics(values: pd.Series) -> dict[str, float]:
-    """Return what the paper's box plots show: P5, quartiles and P95, mean, number of values."""
-    p5, q1, median, q3, p95 = np.percentile(values, BOX_PERCENTILES)
+    """Return what the paper's box plots show: P5, quartiles and P95, mean, number of values.
+
+    All but the number is NaN where there are none.
+    """
+    nothing = np.full(len(BOX_PERCENTILES), np.nan)
+    p5, q1, median, q3, p95 = np.percentile(values, BOX_PERCENTILES) if len(values) else nothing
     return {
         "p5": float(p5),
         "q1": float(q1),

@@ -17,7 +17,7 @@ def draw(trace: Trace, title: str = "") -> Figure:
     longest = int(trace.n_in.max())
     with paper_style():
         figure = Figure(figsize=(TEXT_WIDTH, 2.6), layout="constrained")
-        figure.suptitle(title, fontsize=9)
+        figure.suptitle(title, fontsize=9, parse_math=False)
         left, middle, right = figure.subplots(1, 3)
         left.hist(trace.n_in, bins=40, range=(0, longest), color=SERIES_COLORS[0])
         left.set(xlabel="input (tokens)", ylabel="requests")

@@ -75,12 +75,13 @@ def made_by(spec: ServerSpec) -> dict[str, Any]:
 
 
 def forecast(
-    trace: Trace, spec: ServerSpec, options: ReplayOptions, output: Path
+    trace: Trace, spec: ServerSpec, options: ReplayOptions, output: Path, name: str | None = None
 ) -> list[ReplayRow]:
     """Replay a trace in virtual time and write it down; return the rows.
 
     Args:
         output: a CSV file; a JSON file goes beside.
+        name: of the trace; None for that of the file.
 
     Raises:
         ModelError: the layers of the model are not known.
@@ -96,6 +97,7 @@ def forecast(
         output,
         _origin(spec, server.server),
         partial(replay_virtually, trace, server, options),
+        name=name,
     )
 
 

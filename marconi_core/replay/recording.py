@@ -88,6 +88,7 @@ def record_replay(
     description: Mapping[str, Any],
     replaying: Callable[[Callable[[ReplayRow], None]], list[ReplayRow]],
     after: Callable[[], Mapping[str, Any]] = dict,
+    name: str | None = None,
 ) -> list[ReplayRow]:
     """Replay a trace and write it down.
 
@@ -97,6 +98,7 @@ def record_replay(
         replaying: replays it and returns the rows; called with what each row must be given to.
         after: called after the last row; more of the same. If it fails, the JSON file says how: the rows are
             complete.
+        name: of the trace; None for that of the file.
 
     Returns:
         The rows.
@@ -104,7 +106,8 @@ def record_replay(
     Raises:
         ServingError, PolicyError: a request failed. What came before is kept, see above.
     """
-    document = {"clock": REAL, **description, **replayed(trace, options), "requests": 0}
+    named = {"trace_name": name} if name else {}
+    document = {"clock": REAL, **description, **named, **replayed(trace, options), "requests": 0}
     beside, journal = output.with_suffix(".json"), partial_path(output)
     output.parent.mkdir(parents=True, exist_ok=True)
     output.unlink(missing_ok=True)

@@ -121,7 +121,7 @@ def evaluate(
         roles: the data sets that have rows.
         experiments: rows of all data sets by the experiment's name; claims on figures that are
             missing here have no data.
-        live: what was measured on servers, by claim and data set (`live_claims.live_values`).
+        live: what was measured on servers, by claim and label (`live_claims.live_values`).
 
     Returns:
         One row per claim and data set; claims without data have one row that says so.
@@ -146,7 +146,7 @@ def evaluate(
             if role.paper_dataset == claim.paper_dataset and source is not None:
                 value = measure.compute(source, claim.at)
                 row = _row(claim, value, role.label, stand_in=role.stand_in)
-                rows.append(row | {"live": (live or {}).get((claim.claim, role.dataset), "")})
+                rows.append(row | {"live": (live or {}).get((claim.claim, role.label), "")})
                 found += 1
         if not found:
             nothing = {"ours": "", "ours_exact": "", "reference_code": ""}

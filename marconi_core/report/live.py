@@ -13,8 +13,9 @@ from marconi_core.replay.summary import ReplaySummary, summarize
 from marconi_core.report.live_claims import claims
 from marconi_core.report.page import Section
 from marconi_core.report.predicted import KEYS
-from marconi_core.report.roles import Role, role_of
+from marconi_core.report.roles import RECORDED, Role, role_of
 from marconi_core.serving.recordings import (
+    HERE,
     PLACE,
     Recording,
     by_order,
@@ -79,7 +80,7 @@ def table(
     Args:
         replays: those that are not complete are left out.
         predictions: what `predicted.read_predictions` returns.
-        roles: data sets that traces may be of.
+        roles: data sets that traces may be of; of recordings that ship with the repository, `RECORDED`.
     """
     summaries = pd.DataFrame(
         [
@@ -103,7 +104,10 @@ def table(
     merged = found.reset_index().merge(renamed, on=KEYS, how="left")
     order = merged["variant"].map(by_order)
     merged = merged.assign(order=order).sort_values([*PLACE, "order"], ignore_index=True)
-    of_traces = [(trace, role_of(trace, roles)) for trace in merged["trace"]]
+    of_traces = [
+        (trace, role_of(trace, roles if occasion == HERE else RECORDED))
+        for occasion, trace in zip(merged["occasion"], merged["trace"], strict=True)
+    ]
     merged.insert(0, "dataset", [role.dataset if role else trace for trace, role in of_traces])
     merged.insert(1, "data", [role.label if role else trace for trace, role in of_traces])
     return merged.drop(columns="order")

@@ -14,7 +14,7 @@ from numpy.typing import NDArray
 
 from marconi_core.report.claims import Claim, printed_values
 from marconi_core.report.roles import PAPER_DATASETS
-from marconi_core.serving.recordings import PLACE, SIMULATED, name_of, recorded_as
+from marconi_core.serving.recordings import PLACE, is_simulated, name_of, recorded_as
 from marconi_core.serving.spec import STRATEGIES, VARIANTS
 
 NO_CACHE = "no_cache"
@@ -117,7 +117,7 @@ def claims(replays: pd.DataFrame, requests: pd.DataFrame) -> pd.DataFrame:
             found = reductions(group, baselines)
             paper = printed.get(str(data), "")
             if not found.empty:
-                judged_by = paper if server != SIMULATED else ""
+                judged_by = "" if is_simulated(str(server)) else paper
                 here, verdict = _judged(found, requests, judged_by, bool(measure))
                 rows.append(_row(name, str(data), paper, here, str(server), verdict))
     return pd.DataFrame(rows)
@@ -233,21 +233,21 @@ OF_THE_BEST_PLACE = {
 
 
 def live_values(claims: Iterable[Claim], replays: pd.DataFrame) -> dict[tuple[str, str], str]:
-    """Return what was measured for each claim, as text, by claim and data set.
+    """Return what was measured for each claim, as text, by claim and label of the data set.
 
     Args:
         claims: the paper's.
         replays: what `live.table` returns; simulated servers are left out.
     """
-    measured = replays[replays["server"] != SIMULATED]
+    measured = replays[~replays["server"].map(is_simulated).astype(bool)]
     texts = {}
     for claim in claims:
-        for dataset, own in measured.groupby("dataset"):
+        for data, own in measured.groupby("data"):
             values = _values(claim, own)
             if values:
                 decimals = len(claim.paper.partition(".")[2])
                 ends = dict.fromkeys(f"{v:.{decimals}f}" for v in (min(values), max(values)))
-                texts[claim.claim, str(dataset)] = " to ".join(ends)
+                texts[claim.claim, str(data)] = " to ".join(ends)
     return texts
 
 
@@ -266,7 +266,7 @@ def _values(claim: Claim, replays: pd.DataFrame) -> list[float]:
 
 def servers(replays: pd.DataFrame) -> str:
     """Return which replays there are, in words; empty if there are none."""
-    measured = replays[replays["server"] != SIMULATED]
+    measured = replays[~replays["server"].map(is_simulated).astype(bool)]
     sent = measured.assign(sent=measured["requests"] * measured["repeats"])
     counts = sent.groupby(["server", "trace", "load"], sort=False)["sent"].sum().reset_index()
     return "; ".join(

@@ -149,7 +149,8 @@ def main(arguments: Sequence[str] | None = None) -> int:
     logging.basicConfig(level=logging.INFO, format="%(asctime)s %(message)s", datefmt="%H:%M:%S")
     try:
         files = [path for folder in folders for path in sorted(folder.rglob("*.csv"))]
-        replays = list(read_recordings(path for path in files if path.name != PREDICTED))
+        rows_of = (path for path in files if path.name != PREDICTED and path != output)
+        replays = list(read_recordings(rows_of))
         traces = {path.stem: Trace.load(path) for path in options.traces}
         if not any(replay.trace in traces for replay in replays):
             replayed = ", ".join(sorted({replay.trace for replay in replays})) or "no replay at all"

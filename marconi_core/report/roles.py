@@ -36,7 +36,21 @@ class Role:
 def role_of(trace: str, roles: Iterable[Role]) -> Role | None:
     """Return the role of the data set that a trace is of: its name begins the trace's name.
 
-    Of several such data sets (`chats`, `chats_long`), the longest name counts.
+    Behind it says how requests arrive: `chats_long_sps=1` is none of `chats`.
     """
-    fitting = (role for role in roles if f"{trace}_".startswith(f"{role.dataset}_"))
-    return max(fitting, key=lambda role: len(role.dataset), default=None)
+    ends = ("_sps=", "_recorded_")
+    fitting = (
+        role
+        for role in roles
+        if trace == role.dataset or trace.startswith(tuple(f"{role.dataset}{end}" for end in ends))
+    )
+    return next(fitting, None)
+
+
+RECORDED = (
+    Role("sharegpt", "sharegpt", stand_in=False),
+    Role("sharegpt_long", "lmsys", stand_in=True),
+    Role("swebench", "swebench", stand_in=True),
+    Role("tau_airline", None, stand_in=True),
+)
+"""Data sets whose replays ship with the repository, whatever a configuration calls by these names."""

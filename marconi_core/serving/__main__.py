@@ -13,9 +13,11 @@ import time
 from collections.abc import Mapping, Sequence
 from functools import partial
 from pathlib import Path
-from typing import Any, NoReturn
+from typing import Any, NoReturn, TypeVar
 
 from marconi_core.errors import MarconiError
+
+Model = TypeVar("Model")
 
 
 def main(arguments: Sequence[str] | None = None) -> int:
@@ -222,6 +224,19 @@ def _random_weights(options: argparse.Namespace) -> None:
     write_random_weights(source, options.folder, options.seed)
 
 
+def _checked(model: type[Model], given: Mapping[str, Any]) -> Model:  # of pydantic
+    """Return a plan of what was given; a mistake is a ServingError."""
+    from pydantic import ValidationError
+
+    from marconi_core.serving.errors import ServingError
+    from marconi_core.serving.fields import problems
+
+    try:
+        return model(**{key: value for key, value in given.items() if value is not None})
+    except ValidationError as error:
+        raise ServingError(problems(error, model.__name__.lower(), model.model_fields)) from None  # type: ignore[attr-defined]
+
+
 def _running(options: argparse.Namespace, fixed: Mapping[str, Any] = {}):  # type: ignore[no-untyped-def]
     """Return the runtime and the server's context manager; see `_spec`."""
     from marconi_core.serving.server import running
@@ -267,12 +282,15 @@ def _checklist(server, runtime, output: Path) -> int:  # type: ignore[no-untyped
 
 def _parity(options: argparse.Namespace) -> int:
     """One request at a time, which is what the simulator predicts exactly."""
+    from marconi_core.serving.errors import ServingError
     from marconi_core.serving.parity import compare, differing, predicted_server, server_fields
     from marconi_core.serving.provenance import provenance
     from marconi_core.serving.recording import record
     from marconi_core.sim.server import PoolSizes
     from marconi_core.traces.trace import Trace
 
+    if options.output.suffix != ".csv":
+        raise ServingError(f"--output: {options.output} is no .csv file; a .json goes beside it")
     fixed = server_fields(options.states, options.tokens)
     predicted_server(_spec(options, fixed))  # what cannot be predicted is refused before the start
     trace = Trace.load(options.trace)
@@ -294,6 +312,7 @@ def _parity(options: argparse.Namespace) -> int:
 def _replay(options: argparse.Namespace) -> None:
     from marconi_core.replay.options import ReplayOptions
     from marconi_core.replay.recording import REAL, VIRTUAL, is_complete, outputs, replayed
+    from marconi_core.serving.errors import ReplayError
     from marconi_core.traces.trace import Trace
 
     given = {name: getattr(options, name) for name in ReplayOptions.model_fields}
@@ -306,8 +325,17 @@ def _replay(options: argparse.Namespace) -> None:
         from marconi_core.replay import forecast
 
         made_by = forecast.made_by(spec)
+    names = [path.stem for path in options.trace]
+    if twice := sorted({name for name in names if names.count(name) > 1}):
+        raise ReplayError(
+            f"--trace: several files are called {', '.join(twice)}; rename one of them"
+        )
+    if options.repeats is not None and options.repeats < 1:
+        raise ReplayError(
+            f"--repeats: {options.repeats} is less than 1; leave it out for one replay"
+        )
     pending = [
-        (trace, output)
+        (trace, path.stem, output)
         for path, trace in traces.items()
         for output in outputs(options.output, path.stem, options.repeats)
         if not is_complete(output, {**server, **replayed(trace, how)}, made_by)
@@ -324,10 +352,10 @@ def _replay_virtually(spec, how, pending) -> None:  # type: ignore[no-untyped-de
     from marconi_core.replay.forecast import check, forecast
     from marconi_core.replay.summary import render, summarize
 
-    for trace, _ in pending:  # all of them, before the first takes minutes
+    for trace, *_ in pending:  # all of them, before the first takes minutes
         check(trace, spec, how)
-    for trace, output in pending:
-        rows = forecast(trace, spec, how, output)
+    for trace, name, output in pending:
+        rows = forecast(trace, spec, how, output, name)
         print(f"{output}: {spec.label}, in virtual time\n{render(summarize(rows))}", flush=True)
 
 
@@ -351,11 +379,13 @@ def _replay_live(options, spec, how, pending) -> None:  # type: ignore[no-untype
         def after() -> dict[str, object]:
             return {"marconi": server.client.info().settings.get("marconi"), **pace.described()}
 
-        for trace, output in pending:
+        for trace, name, output in pending:
             if trace is not warm:
                 warm_up(trace, server.client, how)
                 warm = trace
-            rows = record_replay(trace, how, output, described, partial(replaying, trace), after)
+            rows = record_replay(
+                trace, how, output, described, partial(replaying, trace), after, name
+            )
             print(f"{output}: {spec.label}\n{render(summarize(rows))}", flush=True)
 
 
@@ -365,7 +395,7 @@ def _bench(options: argparse.Namespace) -> None:
     from marconi_core.serving.provenance import provenance
 
     given = {"groups": options.groups, "prompts": options.prompts}
-    load = Load(**{key: value for key, value in given.items() if value is not None})
+    load = _checked(Load, given)
     runtime, starting = _running(options)
     with starting as server:
         report = options.output.with_suffix(".sglang.jsonl")
@@ -384,7 +414,7 @@ def _outputs(options: argparse.Namespace) -> int:
     if _spec(options).server == "simulated":
         raise ServingError("outputs: a simulated server computes none; leave out server=simulated")
     given = {"families": options.families, "in_flight": options.in_flight}
-    plan = Plan(**{key: value for key, value in given.items() if value is not None})
+    plan = _checked(Plan, given)
     runtime, starting = _running(options)
     with starting as server:
         described = {**provenance(server, runtime), "plan": plan.model_dump()}
@@ -403,7 +433,7 @@ def _ttft(options: argparse.Namespace) -> int:
     from marconi_core.serving.ttft import Plan, measure, summarize, table
 
     given = {name: getattr(options, name) for name in ("rounds", "lengths", "others")}
-    plan = Plan(**{key: value for key, value in given.items() if value is not None})
+    plan = _checked(Plan, given)
     variant, failed = options.variant, 0
     runtime, starting = _running(options)
     with starting as server:

@@ -84,12 +84,14 @@ class Recording(NamedTuple):
     def server(self) -> str:
         """What a table must say of the server: the simulated one; or GPU, weights, and what is not as usual."""
         spec = self.description.get("spec", {})
-        if spec.get("server") == "simulated":
-            return SIMULATED
-        weights = self.description.get("weights", "unknown")
         model = [] if spec.get("model", REFERENCE_MODEL) == REFERENCE_MODEL else [self.model]
-        gpus = f"{n} x {self.gpu}" if (n := self.tensor_parallel) > 1 else self.gpu
-        return ", ".join([gpus, f"{weights} weights", *model, *self.settings])
+        several = f"{n} x " if (n := self.tensor_parallel) > 1 else ""
+        if spec.get("server") == "simulated":
+            served = [f"{several}{SIMULATED}"]
+        else:
+            weights = self.description.get("weights", "unknown")
+            served = [f"{several}{self.gpu}", f"{weights} weights"]
+        return ", ".join([*served, *model, *self.settings])
 
     @property
     def settings(self) -> list[str]:
@@ -154,8 +156,8 @@ class Recording(NamedTuple):
 
     @property
     def trace(self) -> str:
-        """Name of the replayed trace; that of the file, less the number of a repeat."""
-        return REPEAT.sub("", self.path.stem)
+        """Name of the replayed trace; if it was not recorded, that of the file, less the number of a repeat."""
+        return str(self.description.get("trace_name") or REPEAT.sub("", self.path.stem))
 
     @property
     def states(self) -> int:
@@ -232,6 +234,11 @@ class Recording(NamedTuple):
                 )
             value = value[key]
         return value
+
+
+def is_simulated(server: str) -> bool:
+    """Return whether a `Recording.server` is a simulated one."""
+    return SIMULATED in server
 
 
 def recorded_as(occasion: str) -> str:

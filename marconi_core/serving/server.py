@@ -188,7 +188,7 @@ def running(
         with_local_files(spec) as placed,
     ):
         command = runtime.command(placed, port)
-        log.unlink(missing_ok=True)
+        _made_room(log)
         logger.info("starting %s on port %d, log in %s", spec.label, port, log)
         environment = runtime.environment(spec)
         if lease.gpus:
@@ -216,6 +216,18 @@ def running(
                 ) from error
 
 
+def _made_room(log: Path) -> None:
+    """Delete an earlier log, or say why there can be none."""
+    try:
+        log.parent.mkdir(parents=True, exist_ok=True)
+        log.unlink(missing_ok=True)
+        log.touch()
+    except OSError as error:
+        raise ServingError(
+            f"log: {log} cannot be written ({error.strerror}); name another file"
+        ) from None
+
+
 def _free_port() -> int:
     with socket.socket() as probe:
         probe.bind(("127.0.0.1", 0))
@@ -223,6 +235,8 @@ def _free_port() -> int:
 
 
 def _checked_port(port: int) -> int:
+    if not 0 < port < 65536:
+        raise ServingError(f"port: {port} is none; leave it out for a free one")
     with socket.socket() as probe:
         probe.setsockopt(socket.SOL_SOCKET, socket.SO_REUSEADDR, 1)
         try:

@@ -37,6 +37,8 @@ LAUNCHERS = {
 
 SECRET_FLAGS = ("--api-key", "--admin-api-key", "--ssl-keyfile-password")
 """Flags of SGLang whose values nobody else may read; command lines are logged and recorded."""
+OTHER_NAMES = ("--tp-size", "--mamba-scheduler-strategy")
+"""Of SGLang's flags that a field or the variant stands for, beside abbreviations."""
 
 NAME = re.compile(r"\w+")  # "nemotron_h_8b"
 HUB_NAME = re.compile(r"[\w-]+/[\w.-]+")  # "nvidia/Nemotron-H-8B-Base-8K"
@@ -206,12 +208,15 @@ class ServerSpec(BaseModel):
     def _extra_flags_are_extra(self) -> Self:
         for flag in self.extra_flags:
             name = flag.partition("=")[0]
-            if name in SECRET_FLAGS:
+            if not name.startswith("--"):
+                continue
+            if any(secret.startswith(name) for secret in SECRET_FLAGS):
                 raise ValueError(
                     f"extra_flags: {name} would be recorded with every measurement; leave it out, "
                     "only this machine reaches the server"
                 )
-            if flag.startswith("--") and name in self._typed_flags():
+            # SGLang takes abbreviations
+            if any(typed.startswith(name) for typed in self._typed_flags()):
                 raise ValueError(f"extra_flags: {flag} has a field of its own, or is the variant's")
         return self
 
@@ -311,7 +316,7 @@ class ServerSpec(BaseModel):
         words = fields.arguments(0)
         words += fields.model_copy(update={"prefill_graphs": (1,)}).arguments(0)
         selecting = [flag for variant in VARIANTS.values() for flag in variant.flags]
-        return frozenset(word for word in [*words, *selecting] if word.startswith("--"))
+        return frozenset(w for w in [*words, *selecting, *OTHER_NAMES] if w.startswith("--"))
 
     def arguments(self, port: int) -> list[str]:
         """Return the words after ``python -m sglang.launch_server``."""

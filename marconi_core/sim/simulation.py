@@ -186,6 +186,8 @@ class Simulator:
     ) -> None:
         self.trace = trace
         self.model = model
+        for alpha in alphas:
+            _check_alpha(alpha)
         self.alphas = tuple(alphas)
         self.corrections = corrections
         self.block = block
@@ -338,17 +340,26 @@ class Simulator:
             raise PolicyError(
                 f"policy '{policy.name}' takes no alpha; of all policies {takers} does"
             )
-        if alpha is not None and not 0 <= alpha < float("inf"):
-            raise PolicyError(f"alpha is {alpha}; it must be a number >= 0")
+        if alpha is not None:
+            _check_alpha(alpha)
         if multiplier < 1:
             raise PolicyError(f"bootstrap multiplier is {multiplier}; it must be >= 1")
         shortest = int(self.trace.tree.depth[self.trace.out_node].min())
         least = self._costs.state_bytes + self._costs.kv_bytes * shortest
-        if not least <= capacity < float("inf"):
+        if not capacity < float("inf"):
+            raise PolicyError(
+                f"capacity is {capacity:g} bytes; give a number, such as 1e15 for ample"
+            )
+        if not least <= capacity:
             raise PolicyError(
                 f"capacity is {capacity:g} bytes; the shortest request of the trace ({shortest} "
                 f"tokens) alone needs {least}, so no request can be cached: give more"
             )
+
+
+def _check_alpha(alpha: float) -> None:
+    if not 0 <= alpha < float("inf"):
+        raise PolicyError(f"alpha is {alpha}; it must be a number >= 0")
 
 
 class _Tree(NamedTuple):

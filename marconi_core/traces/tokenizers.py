@@ -61,17 +61,23 @@ def load_encoder(path: str | os.PathLike[str]) -> Encoder:
 
 
 def load_tokenizer(path: str | os.PathLike[str]) -> Tokenizer:
-    """Return the tokenizer of a ``tokenizer.json``.
+    """Return the tokenizer of a ``tokenizer.json``, without truncation and padding that it may ask for.
 
     Raises:
         DataError: the file is missing or not a tokenizer.
     """
     if not Path(path).is_file():
-        raise DataError(f"{path}: no such tokenizer; build it from the 'llama2_vocab' data set")
+        raise DataError(
+            f"{path}: no such tokenizer.json; name one that is there (Llama-2's is built from the "
+            "'llama2_vocab' data set)"
+        )
     try:
-        return Tokenizer.from_file(str(path))
+        tokenizer = Tokenizer.from_file(str(path))
     except Exception as error:  # the binding raises bare Exception
         raise DataError(f"{path}: not a tokenizer.json ({error!s:.200}); build it again") from error
+    tokenizer.no_truncation()
+    tokenizer.no_padding()
+    return tokenizer
 
 
 def build_llama2(vocabulary: str | os.PathLike[str], path: str | os.PathLike[str]) -> None:

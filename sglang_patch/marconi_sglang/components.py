@@ -80,7 +80,8 @@ class BranchPointAdmission(MambaComponent):
         insert_params: Any = None,
     ) -> None:
         super().cleanup_after_caching_req(req, is_finished, insert_result, insert_params)
-        if is_finished and insert_result is not None:
+        # a prompt that is aborted between two chunks has ended, too; one that is retracted has not
+        if is_finished and (insert_result is not None or req.finished()):
             for node in self.cache.end_probation(req):
                 if node.component_data[STATES].lock_ref == 0:
                     give_up_state(self, node, dict.fromkeys(self.cache.tree_components, 0))

@@ -35,6 +35,12 @@ def add_one_req(
             return AddReqResult.OTHER
         if adder.rem_chunk_tokens is not None and tokens_left(req) > adder.rem_chunk_tokens:
             return AddReqResult.OTHER
+    if (
+        adder.rem_chunk_tokens is None
+        and adder.can_run_list
+        and tokens_left(req) >= adder.rem_input_tokens
+    ):
+        return AddReqResult.OTHER  # stock code no longer looks, once a chunk is limited
     with chunk_limit(adder, to_branch):
         outcome = original(adder, req, has_chunked_req, truncation_align_size)
     if adder.can_run_list and adder.can_run_list[-1] is req:

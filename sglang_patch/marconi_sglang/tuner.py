@@ -99,7 +99,10 @@ class TunerProcess:
     def _start(self) -> None:
         try:
             self._process = subprocess.Popen(
-                self._command, stdin=subprocess.PIPE, stdout=subprocess.PIPE
+                self._command,
+                stdin=subprocess.PIPE,
+                stdout=subprocess.PIPE,
+                start_new_session=True,  # Ctrl-C is for the server; it ends with its input
             )
         except OSError as error:
             self._stop(f"it did not start ({error})")

@@ -18,7 +18,13 @@ from sglang.srt.configs.mamba_utils import (
     Mamba2StateDType,
     Mamba2StateShape,
 )
-from sglang.srt.managers.schedule_batch import Req, ReqKvInfo, ScheduleBatch, release_req
+from sglang.srt.managers.schedule_batch import (
+    FINISH_ABORT,
+    Req,
+    ReqKvInfo,
+    ScheduleBatch,
+    release_req,
+)
 from sglang.srt.managers.schedule_policy import PrefillAdder
 from sglang.srt.managers.scheduler_components.batch_result_processor import (
     SchedulerBatchResultProcessor,
@@ -51,11 +57,13 @@ class Setup(server.Setup):
     Attributes:
         strategy: `--mamba-radix-cache-strategy`.
         overlap: overlap scheduling.
+        batch: `--max-prefill-tokens`.
         track_every, track_chunk: decode interval and prefill grid of `extra_buffer`, in tokens.
     """
 
     strategy: str = "no_buffer"
     overlap: bool = False
+    batch: int = 1 << 20
     track_every: int = 16
     track_chunk: int = 8
 
@@ -168,6 +176,7 @@ class CpuServer(server.CpuServer):
         """Drop the request between two chunks of its prompt."""
         assert self._chunked is not None
         self._script(self._chunked).finished = True
+        self._chunked.finished_reason = FINISH_ABORT("Aborted")
         release_kv_cache(self._chunked, self.cache, is_insert=False)
         self._chunked = None
 
@@ -211,7 +220,7 @@ class CpuServer(server.CpuServer):
             self.kvs,
             SimpleNamespace(reqs=self._running),
             self._new_token_ratio,
-            1 << 20,
+            self.setup.batch,
             self.setup.chunk,
             max_running_requests=self.setup.running,
             waiting_queue_len=len(self._waiting),

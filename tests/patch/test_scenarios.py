@@ -1,8 +1,12 @@
 """What users see: hits of small, named situations, stock and Marconi, in both strategies."""
 
+from typing import Any
+
 import pytest
+from sglang.srt.managers.schedule_policy import PrefillAdder
 
 from marconi_core.sim.server.settings import MarconiSettings
+from tests.patch import cpu_server
 from tests.patch.cpu_server import CpuServer, Setup
 from tests.patch.workloads import server
 
@@ -120,3 +124,47 @@ def test_an_output_of_one_token_caches_the_prompt(setup: Setup) -> None:
     load = server(setup, MARCONI)
     load.serve(A, [1])
     assert load.serve([*A, 1, 5], [1]) == len(A) + setup.overlap
+
+
+@pytest.mark.parametrize("strategy", ["no_buffer", "extra_buffer"])
+def test_aborted_prompts_leave_no_states_on_probation(strategy: str) -> None:
+    """Clients that go away while their prompt is computed; states are scarce, KVs are not."""
+    overlap = strategy == "extra_buffer"
+    setup = Setup(50_000, 40, running=4, chunk=32, context=8192, strategy=strategy, overlap=overlap)
+    load = server(setup, MARCONI)
+    for n in range(8):
+        load.submit(list(range(1000 * n, 1000 * n + 197)), ANSWER)
+        for _ in range(6):
+            load.step()
+        assert load.cache.on_probation
+        load.abort_chunked()
+        load.finish()
+    load.check()
+    assert not load.cache.on_probation and not load.cache.two_pool.evictions
+    assert (
+        load.cache.mamba_evictable_size() == 8
+    )  # of each prompt the last, which frees its KVs too
+
+
+@pytest.mark.parametrize("settings", [None, MARCONI], ids=["stock", "marconi"])
+def test_a_batch_has_no_more_tokens_than_it_may(
+    settings: MarconiSettings | None, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """Without chunked prefill; the second prompt has a branch point, but does not fit the batch."""
+    adders = []
+
+    def adder(*given: Any, **named: Any) -> PrefillAdder:
+        adders.append(PrefillAdder(*given, **named))
+        return adders[-1]
+
+    monkeypatch.setattr(cpu_server, "PrefillAdder", adder)
+    load = server(Setup(5000, 60, running=8, batch=100), settings)
+    history = list(range(1000, 1300))
+    load.serve(history, ANSWER)
+    adders.clear()
+    load.submit(list(range(5000, 5090)), ANSWER)
+    load.submit([*history[:250], 7, 8, 9], ANSWER)
+    load.finish()
+    load.check()
+    prefills = [made.log_input_tokens for made in adders if made.can_run_list]
+    assert prefills == ([90, 253] if settings is None else [90, 250, 3])

@@ -186,7 +186,7 @@ def test_summary_page(runs: pd.DataFrame, requests: pd.DataFrame) -> None:
 def test_the_verdict_table_has_what_can_be_judged_first(
     runs: pd.DataFrame, requests: pd.DataFrame
 ) -> None:
-    live = {("fig8-lmsys", "chats"): "12.3"}
+    live = {("fig8-lmsys", STAND_IN.label): "12.3"}
     table = evaluate(load_claims(), runs, requests, [OWN, STAND_IN], live=live)
     assert table.set_index(["claim", "data"])["live"]["fig8-lmsys", STAND_IN.label] == "12.3"
     head, judged, stand_ins, nothing, source = verdicts(table, "chats on a GPU")

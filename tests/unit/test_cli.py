@@ -1,6 +1,10 @@
 """The command line: what it prints, and one message for each mistake."""
 
+import hashlib
 import json
+import lzma
+import os
+import threading
 from pathlib import Path
 
 import pandas as pd
@@ -90,6 +94,27 @@ def test_describe_prints_text_json_and_a_figure(
     assert "requests" in capsys.readouterr().out and figure.read_text().startswith("<?xml")
     assert run("describe", TRACE, "--json") == 0
     assert json.loads(capsys.readouterr().out)["requests"] == 267
+    for name in ("out", "out.txt"):
+        assert run("describe", TRACE, "--plot", tmp_path / name) == 2
+        assert f"{name}: a figure's name has to end in .svg" in capsys.readouterr().err
+    priced = tmp_path / "cost_$5_and_$10.jsonl"
+    priced.write_bytes(lzma.decompress(TRACE.read_bytes()))
+    assert run("describe", priced, "--plot", tmp_path / "c.svg") == 0
+    assert sorted(path.name for path in tmp_path.iterdir()) == ["c.svg", priced.name, "trace.svg"]
+
+
+def test_a_trace_from_a_pipe_has_a_digest_of_its_own(
+    tmp_path: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
+    pipe = tmp_path / "pipe"
+    os.mkfifo(pipe)
+    content = lzma.decompress(TRACE.read_bytes())
+    writer = threading.Thread(target=lambda: pipe.write_bytes(content))
+    writer.start()
+    assert run("simulate", pipe, "--policy", "lru", "--capacity", "1e9", "--json") == 0
+    writer.join()
+    found = json.loads(capsys.readouterr().out)["trace_sha256"]
+    assert found != hashlib.sha256(b"").hexdigest()
 
 
 @pytest.mark.parametrize(

@@ -196,6 +196,46 @@ def test_missing_key_says_what_to_write(content: dict[str, Any]) -> None:
     assert "datasets.chats.sessions: missing; write for example `sessions: 100`" in message(content)
 
 
+@pytest.mark.parametrize(
+    ("key", "value", "expected"),
+    [
+        ("capacities_bytes", [5e8, 500000000], "500000000.0 is given twice"),
+        ("arrivals", {"kind": "typing", "sessions_per_second": [1, 1.0]}, "1.0 is given twice"),
+        (
+            "arrivals",
+            {
+                "kind": "poisson",
+                "sessions_per_second": [1],
+                "mean_response_time": [5],
+                "seed": 2**32,
+            },
+            "seed: should be less than 4294967296",
+        ),
+    ],
+)
+def test_what_no_simulation_could_do_is_refused(
+    key: str, value: Any, expected: str, content: dict[str, Any]
+) -> None:
+    content["datasets"]["chats"][key] = value
+    assert expected in message(content)
+
+
+def test_alphas_and_folders_are_checked(content: dict[str, Any]) -> None:
+    assert "alphas: 0 is missing" in message({**content, "alphas": [0.5, 1]})
+    assert "results_dir: " in message({**content, "results_dir": ""})
+    assert load_config({**content, "results_dir": "results/mine/"}).results_dir == "results/mine"
+
+
+def test_own_files_are_known(content: dict[str, Any], tmp_path: Path) -> None:
+    """So that a change of one of them is seen."""
+    for name in ("b.json", "a.json"):
+        (tmp_path / name).touch()
+    for path, files in ((tmp_path, ["a.json", "b.json"]), (tmp_path / "a.json", ["a.json"])):
+        content["datasets"]["chats"] |= {"source": "sharegpt", "params": {"path": str(path)}}
+        found = load_config(content).datasets["chats"].own_files
+        assert found == [str(tmp_path / file) for file in files]
+
+
 def test_missing_kind_says_what_to_write(content: dict[str, Any]) -> None:
     del content["datasets"]["chats"]["arrivals"]["kind"]
     assert 'write for example `arrivals: {"kind": "typing"' in message(content)

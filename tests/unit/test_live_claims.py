@@ -7,9 +7,11 @@ import pandas as pd
 import pytest
 
 from marconi_core.report.claims import load_claims, load_reruns
+from marconi_core.report.live import table
 from marconi_core.report.live_claims import live_values, servers
+from marconi_core.report.predicted import read_predictions
 from marconi_core.report.roles import Role, role_of
-from marconi_core.serving.recordings import SIMULATED
+from marconi_core.serving.recordings import SIMULATED, read_recordings, recorded_files
 
 TRACE = "agents_sps=1_art=5_nums=9"
 
@@ -77,7 +79,18 @@ def test_any_name_of_a_trace_has_its_data_set() -> None:
     ):
         found = role_of(trace, roles)
         assert found is not None and found.dataset == dataset
-    assert role_of("chatter_sps=1", roles) is None
+    for other in ("chatter_sps=1", "chats_more_sps=1_nums=3"):
+        assert role_of(other, roles) is None
+
+
+def test_recorded_stand_ins_stay_stand_ins() -> None:
+    """Whatever a configuration has under their names."""
+    own = [Role(name, name, stand_in=False) for name in ("sharegpt", "swebench")]
+    shipped = read_recordings(recorded_files("replay"))
+    found = table(shipped, read_predictions([]), own).groupby("trace")["data"].first()
+    assert found["sharegpt_long_sps=1_nums=100_tekken"] == "sharegpt_long (stand-in for LMSys)"
+    assert found["swebench_sps=1_art=5_nums=100_tekken"] == "swebench (stand-in for SWEBench)"
+    assert found["sharegpt_sps=1_nums=100_tekken"] == "ShareGPT"
 
 
 def test_policies_are_compared_under_the_same_strategy_only() -> None:

@@ -382,6 +382,14 @@ def test_a_simulated_server_gets_no_verdict(tmp_path: Path) -> None:
     assert SIMULATED in set(claims(tmp_path)["server"])
 
 
+def test_simulated_servers_with_other_settings_are_no_repeats(tmp_path: Path) -> None:
+    for name, more in (("a", {}), ("b", {"chunked_prefill_size": 256})):
+        record(tmp_path / name, "chats-1", [200.0], spec={"server": "simulated", **more})
+    replays = table(tmp_path)
+    assert set(replays["server"]) == {SIMULATED, f"{SIMULATED}, chunked_prefill_size=256"}
+    assert set(claims(tmp_path)["verdict"]) <= {live_claims.NO_VERDICT}
+
+
 def test_what_ended_early_is_named_and_left_out(folder: Path) -> None:
     record(folder / "marconi", "chats-2", [1.0], requests_planned=9, ended_by="the server died")
     (folder / "marconi/chats-3.csv").unlink()  # a journal only

@@ -490,6 +490,24 @@ def test_the_summary_is_over_requests_without_error() -> None:
     assert summarize(rows[3:])[:2] == (0, 1)
 
 
+def test_traces_are_told_apart_by_their_names(
+    trace: Trace, tmp_path: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
+    """Two parts of a trace are no repeats; two files of one name would be one recording."""
+    for name in ("talk-1.npz", "talk-2.npz", "other/talk-1.npz"):
+        (tmp_path / name).parent.mkdir(exist_ok=True)
+        trace.save(tmp_path / name)
+    words = ["replay", "--virtual", "--variant", "no_buffer", "--model", "nemotron_h_8b"]
+    words += ["--concurrency", "2", "--output", str(tmp_path / "out"), *SIMULATED_SERVER, "--trace"]
+    assert main([*words, str(tmp_path / "talk-1.npz"), str(tmp_path / "talk-2.npz")]) == 0
+    found = read_recordings(sorted((tmp_path / "out").glob("*.csv")))
+    assert [recording.trace for recording in found] == ["talk-1", "talk-2"]
+    assert main([*words, str(tmp_path / "talk-1.npz"), str(tmp_path / "other/talk-1.npz")]) == 2
+    assert "several files are called talk-1" in capsys.readouterr().err
+    assert main([*words, str(tmp_path / "talk-1.npz"), "--repeats", "0"]) == 2
+    assert "--repeats: 0 is less than 1" in capsys.readouterr().err
+
+
 def test_a_server_that_is_gone_afterwards_does_not_spoil_the_rows(
     trace: Trace, tmp_path: Path
 ) -> None:

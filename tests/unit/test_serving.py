@@ -1,6 +1,7 @@
 """Servers from start to stop, against a package named like SGLang that needs no GPU."""
 
 import os
+import re
 import signal
 import socket
 import subprocess
@@ -118,6 +119,10 @@ def test_the_plug_in_is_a_variant_with_overlap_and_without() -> None:
             "max_mamba_cache: unknown field; did you mean `max_mamba_cache_size`",
         ),
         ({"chunked_prefill_size": 0}, "chunked_prefill_size: must be at least 1, or -1"),
+        ({"extra_flags": ["--tp", "2"]}, "--tp has a field of its own"),
+        ({"extra_flags": ["--model=other"]}, "--model=other has a field of its own"),
+        ({"extra_flags": ["--mamba-scheduler-strategy", "no_buffer"]}, "or is the variant's"),
+        ({"extra_flags": ["--api-ke", "x"]}, "--api-ke would be recorded"),
         ({"prefill_graphs": "0 64"}, "prefill_graphs.*: Input should be greater than 0"),
         (
             {"extra_flags": ["--cuda-graph-bs-prefill", "64"]},
@@ -190,6 +195,28 @@ def test_death_at_the_start_shows_the_end_of_the_log(
     monkeypatch.setenv("FAKE", "die")
     with pytest.raises(ServingError, match=r"(?s)status 3 .*no kernel image"), start(tmp_path):
         pass
+
+
+@pytest.mark.parametrize(
+    ("words", "message"),
+    [
+        (["serve", "--port", "99999"], "port: 99999 is none; leave it out"),
+        (["serve", "--port", "0"], "port: 0 is none"),
+        (["serve", "--log", "FOLDER"], "log: .* cannot be written"),
+        (["ttft", "--rounds", "0", "--output", "FOLDER"], "rounds: Input should be greater than 0"),
+        (["outputs", "--families", "0", "--output", "FOLDER"], "families: Input should be"),
+        (["bench", "--groups", "0", "--output", "FOLDER/b.json"], "groups: Input should be"),
+    ],
+)
+def test_a_wrong_option_is_one_error(
+    words: list[str], message: str, tmp_path: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
+    given = [word.replace("FOLDER", str(tmp_path)) for word in words]
+    more = [] if "--log" in words else ["--log", str(tmp_path / "log")]
+    server = ["--variant", "no_buffer", "--model", "nemotron_h_8b", "--site", str(FAKE_SITE)]
+    assert main([*given, *server, *more]) == 2
+    assert re.search(message, capsys.readouterr().err)
+    assert not (tmp_path / "log").exists()
 
 
 def test_a_server_that_never_answers_is_stopped(

@@ -147,6 +147,15 @@ def test_what_cannot_be_compared_is_refused_before_a_server_starts(
     assert not (tmp_path / "log").exists()
 
 
+def test_rows_do_not_go_into_the_description(
+    tmp_path: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
+    words = ["parity", "--variant", "no_buffer", "--model", "nemotron_h_8b", "--states", "16"]
+    words += ["--tokens", "2000", "--trace", "t.npz", "--log", str(tmp_path / "log")]
+    assert main([*words, "--output", str(tmp_path / "p.json")]) == 2
+    assert "p.json is no .csv file" in capsys.readouterr().err
+
+
 def test_a_tuned_alpha_is_not_predictable() -> None:
     spec = ServerSpec.of({"model": "nemotron_h_8b", "variant": "marconi"})
     with pytest.raises(ServingError, match="when a tuned alpha changes is not predictable"):

@@ -339,6 +339,12 @@ def test_a_server_whose_times_are_not_known_is_not_started(tmp_path: Path) -> No
     assert not (tmp_path / "log").exists()
 
 
+@pytest.mark.parametrize("speed", ["0", "-1", "nan", "inf"])
+def test_a_server_without_speed_is_refused(speed: str) -> None:
+    with pytest.raises(ServingError, match=r"--simulated-speed is .* must be above 0"):
+        parsed(["--model-path", "nemotron_h_8b", "--simulated-speed", speed])
+
+
 def test_options_of_the_plugin_are_the_plugins() -> None:
     words = ["--model-path", "nemotron_h_8b", "--enable-marconi"]
     sizes, model = PoolSizes(2000, 16), load_hybrid_model("nemotron_h_8b")

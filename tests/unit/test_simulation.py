@@ -268,7 +268,10 @@ def test_large_cache_searches_in_groups() -> None:
             {"policy": "marconi", "capacity_bytes": 100},
             r"shortest request of the trace \(3 tokens\)",
         ),
-        ({"policy": "marconi", "capacity_bytes": math.nan}, "no request can be cached"),
+        ({"policy": "marconi", "capacity_bytes": math.nan}, "capacity is nan bytes; give a number"),
+        ({"policy": "marconi", "capacity_bytes": math.inf}, "capacity is inf bytes; give a number"),
+        ({"policy": "marconi", "alphas": [0.0, math.nan]}, "must be a number >= 0"),
+        ({"policy": "seglen", "alphas": [-1.0]}, "must be a number >= 0"),
     ],
 )
 def test_impossible_settings_are_refused(arguments: dict[str, object], message: str) -> None:

@@ -4,6 +4,7 @@ import json
 import struct
 
 import pytest
+from tokenizers import Tokenizer, models, pre_tokenizers
 
 from marconi_core.errors import DataError
 from marconi_core.traces.tokenizers import (
@@ -100,3 +101,14 @@ def test_encoder_needs_a_tokenizer_file(tmp_path):
     path.write_text("<html>")
     with pytest.raises(DataError, match=r"not a tokenizer\.json"):
         load_encoder(path)
+
+
+def test_truncation_and_padding_of_a_tokenizer_are_ignored(tmp_path):
+    """Published files have them; texts would be cut, or filled up."""
+    tokenizer = Tokenizer(models.WordLevel({"a": 0, "b": 1, "[PAD]": 2}, unk_token="b"))
+    tokenizer.pre_tokenizer = pre_tokenizers.Whitespace()
+    tokenizer.enable_truncation(2)
+    tokenizer.enable_padding(pad_id=2, length=5)
+    tokenizer.save(str(tmp_path / "tokenizer.json"))
+    encode = load_encoder(tmp_path / "tokenizer.json")
+    assert [ids.tolist() for ids in encode(["a b a b a b a", "a"])] == [[0, 1, 0, 1, 0, 1, 0], [0]]

@@ -36,7 +36,7 @@ def test_smoke_run(run: Run, checkout: Path, monkeypatch: pytest.MonkeyPatch) ->
 
     assert "Simulated server: no GPU was used" in (results / "tables/live.md").read_text()
     requests = pd.read_parquet(results / "live/requests.parquet")
-    assert set(requests["server"]) == {"simulated server"}
+    assert set(requests["server"]) == {"simulated server, extra_flags=--simulated-speed 500"}
     assert requests.groupby("variant").size().to_dict() == {"marconi@1": 60, "no_buffer": 60}
     parity = pd.read_csv(results / "live/parity/no_buffer_tiny_chats_sps=1_nums=20.csv")
     assert (parity["predicted_tokens"] == parity["cached_tokens"]).all()

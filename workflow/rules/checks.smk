@@ -18,4 +18,4 @@ rule smoke:
     message:
         "Running the whole chain on tiny random data, into results/smoke."
     shell:
-        "{params.python} -m snakemake --configfile {input.config} --cores {threads} > {log} 2>&1"
+        "{params.python:q} -m snakemake --configfile {input.config:q} --cores {threads} > {log:q} 2>&1"

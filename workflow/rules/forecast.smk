@@ -25,8 +25,8 @@ rule forecast_replays:
     message:
         "Replaying the traces in virtual time on {wildcards.variant} with {wildcards.states} states."
     shell:
-        "{params.serving} replay --virtual {params.server} --trace {input.traces} {params.how} "
-        "--output {output.rows} > {log} 2>&1"
+        "{params.serving} replay --virtual {params.server} --trace {input.traces:q} {params.how} "
+        "--output {output.rows:q} > {log:q} 2>&1"
 
 
 rule forecast:

@@ -87,7 +87,7 @@ rule check_server:
     message:
         "Starting {wildcards.variant} and going through the checklist."
     shell:
-        "{params.serving} smoke {params.server} --output {output.json} --log {log.server} > {log.run} 2>&1"
+        "{params.serving} smoke {params.server} --output {output.json:q} --log {log.server:q} > {log.run:q} 2>&1"
 
 
 rule measure_ttft:
@@ -112,8 +112,8 @@ rule measure_ttft:
     message:
         "Measuring the time to first token of {wildcards.variant} against prompt length."
     shell:
-        "{params.serving} ttft {params.server} {params.plan} --output {params.folder} "
-        "--log {log.server} > {log.run} 2>&1"
+        "{params.serving} ttft {params.server} {params.plan} --output {params.folder:q} "
+        "--log {log.server:q} > {log.run:q} 2>&1"
 
 
 rule measure_parity:
@@ -141,9 +141,9 @@ rule measure_parity:
     message:
         "Comparing predicted and served cached tokens of {wildcards.variant} on {wildcards.trace}."
     shell:
-        "{params.serving} parity {params.server} --trace {input.trace} --requests {params.requests} "
-        "--states {params.states} --tokens {params.kv_tokens} --output {output.rows} "
-        "--log {log.server} > {log.run} 2>&1"
+        "{params.serving} parity {params.server} --trace {input.trace:q} --requests {params.requests} "
+        "--states {params.states} --tokens {params.kv_tokens} --output {output.rows:q} "
+        "--log {log.server:q} > {log.run:q} 2>&1"
 
 
 # The rows are no declared outputs: what a failed replay has left is kept, and what is complete is
@@ -171,8 +171,8 @@ rule replay:
     message:
         "Replaying the traces on {wildcards.variant} with {wildcards.states} states."
     shell:
-        "{params.serving} replay {params.server} --trace {input.traces} {params.how} "
-        "--output {params.folder} --log {log.server} > {log.run} 2>&1"
+        "{params.serving} replay {params.server} --trace {input.traces:q} {params.how} "
+        "--output {params.folder:q} --log {log.server:q} > {log.run:q} 2>&1"
 
 
 rule bench_serving_run:
@@ -200,8 +200,8 @@ rule bench_serving_run:
     message:
         "Running SGLang's own load generator on {wildcards.variant}."
     shell:
-        "{params.serving} bench {params.server} --output {output.json} "
-        "--log {log.server} > {log.run} 2>&1"
+        "{params.serving} bench {params.server} --output {output.json:q} "
+        "--log {log.server:q} > {log.run:q} 2>&1"
 
 
 # Needs SGLang itself; a simulated server is not enough.

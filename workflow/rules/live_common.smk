@@ -13,7 +13,7 @@ from marconi_core.rules.live import (
 
 LIVE = STUDY.live
 ORIGIN = origin(LIVE)
-SERVING = f"{sys.executable} -m marconi_core.serving"
+SERVING = f"{shlex.quote(sys.executable)} -m marconi_core.serving"
 QUICK_TTFT = "--rounds 1 --lengths 1024 2048 4096 --others"
 PARITY_KV_TOKENS = 400_000
 # How long the batches of a simulated server take.

@@ -51,8 +51,8 @@ rule predict:
     message:
         "Predicting the replays with the server simulator."
     shell:
-        "{params.python} -m marconi_core.report.predicted {params.folders} "
-        "--traces {input.traces} --output {output.table} > {log} 2>&1"
+        "{params.python:q} -m marconi_core.report.predicted {params.folders:q} "
+        "--traces {input.traces:q} --output {output.table:q} > {log:q} 2>&1"
 
 
 rule live_replays:

@@ -6,6 +6,7 @@ rule compile_dataset:
         files=lambda wildcards: [
             data_file(name) for name in dataset_of(wildcards).files_needed
         ],
+        own=lambda wildcards: dataset_of(wildcards).own_files,
         tokenizer=lambda wildcards: tokenizer_of(dataset_of(wildcards)),
         vocabulary=lambda wildcards: vocabulary_file(dataset_of(wildcards).vocabulary),
     output:

@@ -86,6 +86,10 @@ def parsed(words: Sequence[str] | None = None) -> tuple[argparse.Namespace, list
     for word in others:
         if word.startswith(("--simulated", "--marconi")):
             raise ServingError(f"simulated server: unknown option {word}")
+    if not 0 < options.simulated_speed < float("inf"):
+        raise ServingError(
+            f"simulated server: --simulated-speed is {options.simulated_speed:g}; it must be above 0"
+        )
     return options, others
 
 

@@ -135,9 +135,11 @@ class BranchPointCache(PolicyHost, MambaRadixCache):
         super().cache_finished_req(req, is_insert=is_insert)
         if is_insert:
             self.on_probation.pop(self._inserted.id, None)
+        if is_insert or req.finished():  # not of a request that was retracted
             for node in self.end_probation(req):
                 if node.mamba_lock_ref == 0:
                     self._give_up_state(node)
+        if is_insert:
             self.finished(req)
 
     def _tombstone_internal_node(self, node: Any) -> None:
