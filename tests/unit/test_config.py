@@ -231,7 +231,7 @@ def test_own_files_are_known(content: dict[str, Any], tmp_path: Path) -> None:
     for name in ("b.json", "a.json"):
         (tmp_path / name).touch()
     for path, files in ((tmp_path, ["a.json", "b.json"]), (tmp_path / "a.json", ["a.json"])):
-        content["datasets"]["chats"] |= {"source": "sharegpt", "params": {"path": str(path)}}
+        content["datasets"]["chats"] |= {"source": "mooncake", "params": {"path": str(path)}}
         found = load_config(content).datasets["chats"].own_files
         assert found == [str(tmp_path / file) for file in files]
 
