@@ -7,6 +7,7 @@ write. ``workflow/config/README.md`` lists every option; its table is derived fr
 
 import os
 from collections.abc import Iterable, Iterator, Mapping, Sequence
+from functools import cache
 from pathlib import Path
 from typing import Annotated, Any, Literal, NamedTuple, Self
 
@@ -18,6 +19,7 @@ from pydantic import (
     model_validator,
 )
 
+from marconi_core.assets import resource
 from marconi_core.config.live import KEEP, TEKKEN, LiveConfig
 from marconi_core.config.messages import OPTIONS, explain, unknown
 from marconi_core.config.section import Section
@@ -90,6 +92,13 @@ class PoissonGrid(Section):
                 yield PoissonArrivals(
                     sessions_per_second=rate, mean_response_time=mean, seed=self.seed
                 )
+
+
+@cache
+def papers_grids() -> dict[str, Any]:
+    """Return the paper's configurations of its data sets, as a configuration has them."""
+    content = resource("expected/grids.yaml").read_text(encoding="utf-8")
+    return dict(yaml.safe_load(content))
 
 
 class DatasetConfig(Section):
@@ -201,6 +210,16 @@ class DatasetConfig(Section):
     def has_texts(self) -> bool:
         """Whether the tokens stand for texts: read here, or in a ready trace."""
         return self.trace_dir is not None or self.reader.needs_tokenizer
+
+    @property
+    def papers_grid(self) -> bool:
+        """Whether the data set is simulated in the paper's configurations of it."""
+        if self.paper_dataset is None or self.trace_dir is not None:
+            return True
+        grid = papers_grids()[self.paper_dataset]
+        papers = DatasetConfig.model_validate({"source": self.source, **grid})
+        params = {key: value for key, value in self.params.items() if key != "path"}
+        return not params and all(getattr(self, key) == getattr(papers, key) for key in grid)
 
     @property
     def own_files(self) -> list[str]:
@@ -319,7 +338,12 @@ class Config(Section):
     def roles(self, datasets: Iterable[str]) -> list[Role]:
         """Return the roles of the named data sets in figures and claims."""
         chosen = ((name, self.datasets[name]) for name in datasets)
-        return [Role(name, one.paper_dataset, one.stand_in, one.caveat) for name, one in chosen]
+        usual = {name: Config.model_fields[name].default for name in ("model", "alphas")}
+        papers = all(getattr(self, name) == value for name, value in usual.items())
+        return [
+            Role(name, one.paper_dataset, one.stand_in, one.caveat, papers and one.papers_grid)
+            for name, one in chosen
+        ]
 
     def traces(self, datasets: Sequence[str] | None = None) -> "list[TraceSpec]":
         """Return the traces of the named data sets (default: of all), in configuration order."""

@@ -17,8 +17,8 @@ from marconi_core.report.measures import FIGURE, FORMULAS, MEASURES, Measured, R
 from marconi_core.report.roles import PAPER_DATASETS, Role
 
 REPRODUCED, PARTLY, NOT = "reproduced", "partly reproduced", "not reproduced"
-STAND_IN_ONLY, NO_DATA = "stand-in only", "no data"
-VERDICTS = (REPRODUCED, PARTLY, NOT, STAND_IN_ONLY, NO_DATA)
+STAND_IN_ONLY, OTHER_GRID, NO_DATA = "stand-in only", "other configurations", "no data"
+VERDICTS = (REPRODUCED, PARTLY, NOT, STAND_IN_ONLY, OTHER_GRID, NO_DATA)
 
 
 class Claim(NamedTuple):
@@ -81,10 +81,8 @@ def printed_by_claim() -> dict[str, str]:
     return {c.claim: c.paper for c in load_claims()}
 
 
-def verdict(claim: Claim, value: float, *, stand_in: bool) -> str:
+def verdict(claim: Claim, value: float) -> str:
     """Judge one value against the paper's, by the claim's own tolerances."""
-    if stand_in:
-        return STAND_IN_ONLY
     paper = float(claim.paper)
     deviation = abs(value - paper) / abs(paper)
     if claim.reproduced_within == "digits":
@@ -136,7 +134,7 @@ def evaluate(
     for claim in claims:
         measure = MEASURES[claim.measure]
         if measure.needs == FORMULAS:
-            rows.append(_row(claim, measure.compute(claim.at), FORMULAS, stand_in=False))
+            rows.append(_row(claim, measure.compute(claim.at), FORMULAS))
             continue
         found = 0
         for role in roles:
@@ -145,7 +143,10 @@ def evaluate(
                 source = _experiment(experiments or {}, claim.figure, role.dataset)
             if role.paper_dataset == claim.paper_dataset and source is not None:
                 value = measure.compute(source, claim.at)
-                row = _row(claim, value, role.label, stand_in=role.stand_in)
+                unjudged = (
+                    STAND_IN_ONLY if role.stand_in else "" if role.papers_grid else OTHER_GRID
+                )
+                row = _row(claim, value, role.label, unjudged)
                 rows.append(row | {"live": (live or {}).get((claim.claim, role.label), "")})
                 found += 1
         if not found:
@@ -183,14 +184,15 @@ def _printed(claim: Claim) -> dict[str, str]:
     }
 
 
-def _row(claim: Claim, value: Measured | float, data: str, *, stand_in: bool) -> dict[str, str]:
+def _row(claim: Claim, value: Measured | float, data: str, unjudged: str = "") -> dict[str, str]:
+    """Return a row of the table; `unjudged` says why there is no verdict, if there is none."""
     measured = value if isinstance(value, Measured) else Measured(value, value)
     return _printed(claim) | {
         "ours": f"{measured.value:.{_decimals(claim.paper)}f}",
         "ours_exact": repr(measured.exact),
-        "reference_code": "" if stand_in else _reference_note(claim, measured.value),
+        "reference_code": "" if unjudged else _reference_note(claim, measured.value),
         "data": data,
-        "verdict": verdict(claim, measured.value, stand_in=stand_in),
+        "verdict": unjudged or verdict(claim, measured.value),
     }
 
 

@@ -6,7 +6,7 @@ from html import escape
 
 import pandas as pd
 
-from marconi_core.report.claims import NO_DATA, STAND_IN_ONLY, VERDICTS
+from marconi_core.report.claims import NO_DATA, OTHER_GRID, STAND_IN_ONLY, VERDICTS
 from marconi_core.report.findings import findings
 from marconi_core.report.roles import Role
 
@@ -65,9 +65,15 @@ def verdicts(claims: pd.DataFrame, live: str = "") -> list[Section]:
     counts = claims["verdict"].value_counts()
     counted = ", ".join(f"{counts[name]} {name}" for name in VERDICTS if name in counts)
     sections = [Section("Claims", f"{counted}. {RERUN}")]
-    judged = ~claims["verdict"].isin([STAND_IN_ONLY, NO_DATA])
+    judged = ~claims["verdict"].isin([STAND_IN_ONLY, OTHER_GRID, NO_DATA])
+    own_grid = claims["verdict"] == OTHER_GRID
     for title, rows, without in (
         ("Judged: the paper's own data, and formulas", judged, []),
+        (
+            "The paper's own data, but not its configurations: not judged",
+            own_grid,
+            ["reference_code"],
+        ),
         ("Stand-ins: shown, not judged", claims["verdict"] == STAND_IN_ONLY, ["reference_code"]),
         ("No data", claims["verdict"] == NO_DATA, ["ours", "live", "reference_code"]),
     ):

@@ -15,12 +15,14 @@ class Role:
         paper_dataset: key of `PAPER_DATASETS`, or None for data the paper has no counterpart of.
         stand_in: the data only stands in for `paper_dataset` (no meaning without one).
         caveat: what has to be said of the data wherever it is named.
+        papers_grid: it was simulated in the paper's configurations and no others.
     """
 
     dataset: str
     paper_dataset: str | None
     stand_in: bool
     caveat: str | None = None
+    papers_grid: bool = True
 
     @property
     def label(self) -> str:

@@ -1,5 +1,6 @@
 """Verdicts follow from the results and the tolerances, never from habit."""
 
+from dataclasses import replace
 from pathlib import Path
 
 import pandas as pd
@@ -9,6 +10,7 @@ from marconi_core.errors import DataError
 from marconi_core.report.claims import (
     NO_DATA,
     NOT,
+    OTHER_GRID,
     PARTLY,
     REPRODUCED,
     STAND_IN_ONLY,
@@ -48,17 +50,33 @@ def claim(paper: str, **changes: object) -> Claim:
     [(7.334, REPRODUCED), (7.26, REPRODUCED), (7.2, PARTLY), (8.0, PARTLY), (8.1, NOT), (1.0, NOT)],
 )
 def test_verdict_by_printed_digits(value: float, expected: str) -> None:
-    assert verdict(claim("7.3"), value, stand_in=False) == expected
+    assert verdict(claim("7.3"), value) == expected
 
 
 def test_verdict_by_relative_tolerance() -> None:
     loose = claim("100", reproduced_within="0.02", partly_within=0.5)
-    assert verdict(loose, 102, stand_in=False) == REPRODUCED
-    assert verdict(loose, 103, stand_in=False) == PARTLY
+    assert verdict(loose, 102) == REPRODUCED
+    assert verdict(loose, 103) == PARTLY
 
 
-def test_a_stand_in_is_never_reproduced() -> None:
-    assert verdict(claim("7.3"), 7.3, stand_in=True) == STAND_IN_ONLY
+def test_only_the_papers_data_in_its_own_configurations_are_judged(
+    runs: pd.DataFrame, requests: pd.DataFrame
+) -> None:
+    other = replace(OWN, papers_grid=False)
+    for role, expected in (
+        (OWN, {REPRODUCED, PARTLY, NOT}),
+        (replace(OWN, stand_in=True), {STAND_IN_ONLY}),
+        (replace(OWN, stand_in=True, papers_grid=False), {STAND_IN_ONLY}),
+        (other, {OTHER_GRID}),
+    ):
+        table = evaluate(load_claims(), runs, requests, [role])
+        own = table[table["data"] == role.label]
+        assert len(own) and set(own["verdict"]) <= expected, role
+        assert (own["reference_code"] != "").any() == (role is OWN)
+    titles = [
+        section.title for section in verdicts(evaluate(load_claims(), runs, requests, [other]))
+    ]
+    assert "The paper's own data, but not its configurations: not judged" in titles
 
 
 def test_a_changed_result_changes_the_verdict(runs: pd.DataFrame, requests: pd.DataFrame) -> None:
@@ -154,7 +172,7 @@ def test_claims_on_single_traces(
 
 
 def test_a_value_that_is_none_is_not_reproduced() -> None:
-    assert verdict(claim("7.3"), float("nan"), stand_in=False) == NOT
+    assert verdict(claim("7.3"), float("nan")) == NOT
 
 
 @pytest.mark.parametrize(("column", "value"), [("measure", "nonsense"), ("paper", "7,3")])

@@ -226,6 +226,31 @@ def test_alphas_and_folders_are_checked(content: dict[str, Any]) -> None:
     assert load_config({**content, "results_dir": "results/mine/"}).results_dir == "results/mine"
 
 
+@pytest.mark.parametrize(
+    "change",
+    [
+        {"model": "nemotron_h_8b"},
+        {"alphas": [0, 1]},
+        {"datasets": {"sharegpt": {"sessions": 3}}},
+        {"datasets": {"sharegpt": {"capacities_bytes": [1e9]}}},
+        {"datasets": {"sharegpt": {"params": {"max_tokens": 512}}}},
+    ],
+)
+def test_other_configurations_than_the_papers_are_told_apart(change: dict[str, Any]) -> None:
+    path = Path(__file__).parents[2] / "workflow/config/default.yaml"
+    default = yaml.safe_load(path.read_text(encoding="utf-8"))
+    roles = {role.dataset: role for role in load_config(default).roles(["sharegpt"])}
+    assert roles["sharegpt"].papers_grid
+    del default["live"], default["server"]
+    for key, value in change.items():
+        if key == "datasets":
+            default["datasets"]["sharegpt"] |= value["sharegpt"]
+        else:
+            default[key] = value
+    [role] = load_config(default).roles(["sharegpt"])
+    assert not role.papers_grid and not role.stand_in
+
+
 def test_own_files_are_known(content: dict[str, Any], tmp_path: Path) -> None:
     """So that a change of one of them is seen."""
     for name in ("b.json", "a.json"):
