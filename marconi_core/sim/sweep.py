@@ -79,10 +79,20 @@ def sweep(
         tuning.extend(labels | row for row in _tuning_rows(result))
     columns = [*labels, "capacity_bytes", "policy", "request", "alpha", "flops_saved", "chosen"]
     return SweepTables(
-        runs=pd.DataFrame(runs),
+        runs=_storable(pd.DataFrame(runs)),
         requests=pd.concat(requests, ignore_index=True).assign(**labels),
-        tuning=pd.DataFrame(tuning, columns=columns),
+        tuning=_storable(pd.DataFrame(tuning, columns=columns)),
     )
+
+
+def _storable(rows: pd.DataFrame) -> pd.DataFrame:
+    """Return rows with FLOPs as floats where one is too large for 64 bits, as of many long requests."""
+    large = [
+        name
+        for name in map(str, rows)
+        if name.startswith("flops_saved") and any(value >= 2**63 for value in rows[name])
+    ]
+    return rows.astype(dict.fromkeys(large, np.float64))
 
 
 def _grid(

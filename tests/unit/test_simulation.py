@@ -1,7 +1,9 @@
 """The compiled simulator against a naive one on random traces, and its settings."""
 
 import math
+from pathlib import Path
 
+import pandas as pd
 import pytest
 from hypothesis import example, given, settings
 from hypothesis import strategies as st
@@ -13,6 +15,7 @@ from marconi_core.policies.corrections import PAPER as AS_PUBLISHED
 from marconi_core.policies.corrections import Corrections
 from marconi_core.sim.digests import cached_nodes, summary
 from marconi_core.sim.simulation import Simulation, Simulator, simulate
+from marconi_core.sim.sweep import _storable
 from marconi_core.traces.trace import Request, Trace
 from tests.naive import NaiveBlockCache, NaiveCache, NaiveRadixCache
 
@@ -299,3 +302,11 @@ def test_summary_of_a_hand_computed_case() -> None:
     assert result["flops_saved_mlp"] == 4 * 16 * 4 * 64
     assert result["final_logical_ts"] == 6 and result["alpha"] is None
     assert run.peak_bytes == 2 * SMALL.state_bytes + 6 * SMALL.kv_bytes
+
+
+def test_flops_beyond_64_bits_are_kept_as_floats(tmp_path: Path) -> None:
+    rows = pd.DataFrame({"flops_saved": [1, 2**65], "flops_saved_mlp": [1, 2], "alpha": [0.0, 1.0]})
+    kept = _storable(rows)
+    kept.to_parquet(tmp_path / "rows.parquet")
+    assert kept["flops_saved"].tolist() == [1.0, 2.0**65]
+    assert kept["flops_saved_mlp"].dtype == "int64" and _storable(rows.iloc[:0]).empty
