@@ -6,6 +6,8 @@ installs from its folder ``wheels``, if it has one, without network.
 
 import gzip
 import io
+import os
+import shutil
 import subprocess
 import tarfile
 import tempfile
@@ -87,7 +89,8 @@ def _git(checkout: Path, *arguments: str) -> bytes:
 
 def _download(python: str, tree: Path) -> None:
     """Add the packages that an interpreter needs."""
-    command = [python, "-m", "pip", "download", "--quiet", "--dest", WHEELS]
+    found = os.path.abspath(shutil.which(python) or python)  # pip runs in another folder
+    command = [found, "-m", "pip", "download", "--quiet", "--dest", WHEELS]
     for wanted in (["--require-hashes", "--requirement", LOCK], BUILD_TOOLS):
         try:
             outcome = subprocess.run([*command, *wanted], cwd=tree, capture_output=True, text=True)

@@ -52,8 +52,8 @@ def opened(path: str | os.PathLike[str], label: str) -> Iterator["CompiledFile"]
 def _way_out(found: str) -> str:
     if found.startswith("marconi workload"):
         return (
-            "a data set has no arrival times yet: name a trace, as in results/live/traces, or make one with "
-            "`marconi compile TRACE.jsonl`"
+            "a data set has no arrival times yet: name a trace, such as `snakemake --cores 2 "
+            "results/traces/NAME.jsonl` writes"
         )
     return "compile it again"
 

@@ -90,10 +90,12 @@ def test_the_same_commit_gives_the_same_bytes(checkout: Path, tmp_path: Path) ->
         os.umask(umask)
 
 
-def test_packages_travel_if_wanted(checkout: Path, tmp_path: Path) -> None:
+@pytest.mark.parametrize("relative", [False, True])
+def test_packages_travel_if_wanted(relative: bool, checkout: Path, tmp_path: Path) -> None:
     pip = "import pathlib, sys\nassert '--dest' in sys.argv\n"
     pip += "pathlib.Path('wheels').mkdir(exist_ok=True)\npathlib.Path('wheels/a.whl').touch()\n"
     python = script(tmp_path / "python", pip)
+    python = os.path.relpath(python) if relative else python
     tree = unpacked(archive(tmp_path, checkout=checkout, pythons=[python]), tmp_path / "x")
     assert "  wheels/a.whl\n" in (tree / "SHA256SUMS").read_text()
 
