@@ -10,12 +10,11 @@ from pydantic import (
     NonNegativeInt,
     PositiveFloat,
     PositiveInt,
-    ValidationError,
     model_validator,
 )
 
 from marconi_core.serving.errors import ReplayError
-from marconi_core.serving.fields import problems
+from marconi_core.serving.fields import checked
 
 
 class ReplayOptions(BaseModel):
@@ -69,10 +68,7 @@ class ReplayOptions(BaseModel):
         Raises:
             ReplayError: names every wrong or unknown field.
         """
-        try:
-            return cls.model_validate(dict(fields))
-        except ValidationError as error:
-            raise ReplayError(problems(error, "replay", cls.model_fields)) from None
+        return checked(cls, fields, "replay", ReplayError)
 
     @property
     def server_fields(self) -> dict[str, bool]:

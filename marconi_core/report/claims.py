@@ -143,10 +143,7 @@ def evaluate(
                 source = _experiment(experiments or {}, claim.figure, role.dataset)
             if role.paper_dataset == claim.paper_dataset and source is not None:
                 value = measure.compute(source, claim.at)
-                unjudged = (
-                    STAND_IN_ONLY if role.stand_in else "" if role.papers_grid else OTHER_GRID
-                )
-                row = _row(claim, value, role.label, unjudged)
+                row = _row(claim, value, role.label, _unjudged(role))
                 rows.append(row | {"live": (live or {}).get((claim.claim, role.label), "")})
                 found += 1
         if not found:
@@ -182,6 +179,13 @@ def _printed(claim: Claim) -> dict[str, str]:
         "unit": claim.unit,
         "live": "",
     }
+
+
+def _unjudged(role: Role) -> str:
+    """Return why data is not judged by the paper's numbers; empty if it is."""
+    if role.stand_in:
+        return STAND_IN_ONLY
+    return "" if role.papers_grid else OTHER_GRID
 
 
 def _row(claim: Claim, value: Measured | float, data: str, unjudged: str = "") -> dict[str, str]:

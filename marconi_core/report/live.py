@@ -74,8 +74,8 @@ def table(
     """Return one row per place and variant: medians over repeats, and the predictions.
 
     `requests` are those of one repeat. `host_ms` is the host's pace (see `serving.hostpace`), NaN where it was
-    not recorded. `dataset` and `data` are name and label of the data set that the
-    trace is of; the trace's name where `roles` has none.
+    not recorded. `dataset` and `data` are name and label of the data set that the trace is of; the trace's
+    name where `roles` has none.
 
     Args:
         replays: those that are not complete are left out.

@@ -232,6 +232,11 @@ OF_THE_BEST_PLACE = {
 }
 
 
+def _measured(replays: pd.DataFrame) -> pd.DataFrame:
+    """Return the replays on servers that are not simulated."""
+    return replays[~replays["server"].map(is_simulated).astype(bool)]
+
+
 def live_values(claims: Iterable[Claim], replays: pd.DataFrame) -> dict[tuple[str, str], str]:
     """Return what was measured for each claim, as text, by claim and label of the data set.
 
@@ -239,7 +244,7 @@ def live_values(claims: Iterable[Claim], replays: pd.DataFrame) -> dict[tuple[st
         claims: the paper's.
         replays: what `live.table` returns; simulated servers are left out.
     """
-    measured = replays[~replays["server"].map(is_simulated).astype(bool)]
+    measured = _measured(replays)
     texts = {}
     for claim in claims:
         for data, own in measured.groupby("data"):
@@ -266,7 +271,7 @@ def _values(claim: Claim, replays: pd.DataFrame) -> list[float]:
 
 def servers(replays: pd.DataFrame) -> str:
     """Return which replays there are, in words; empty if there are none."""
-    measured = replays[~replays["server"].map(is_simulated).astype(bool)]
+    measured = _measured(replays)
     sent = measured.assign(sent=measured["requests"] * measured["repeats"])
     counts = sent.groupby(["server", "trace", "load"], sort=False)["sent"].sum().reset_index()
     return "; ".join(

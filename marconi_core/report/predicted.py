@@ -2,10 +2,10 @@
 
     python -m marconi_core.report.predicted FOLDER ... --traces TRACE.npz ...
 
-writes ``FOLDER/predicted.csv`` (or the file that ``--output`` names) for all replays in the folders: the same requests under the same load, in
-virtual time (`replay.virtual`). Who shares a batch and who waits is simulated; how long a batch takes comes
-from recorded times to first token. What a prediction lacks beside a measurement is the client, HTTP, and
-what a GPU does not do equally fast each time.
+writes ``FOLDER/predicted.csv`` (or the file that ``--output`` names) for all replays in the folders: the
+same requests under the same load, in virtual time (`replay.virtual`). Who shares a batch and who waits is
+simulated; how long a batch takes comes from recorded times to first token. What a prediction lacks beside a
+measurement is the client, HTTP, and what a GPU does not do equally fast each time.
 """
 
 import argparse

@@ -10,14 +10,12 @@ import logging
 import shlex
 import sys
 import time
-from collections.abc import Mapping, Sequence
+from collections.abc import Iterable, Mapping, Sequence
 from functools import partial
 from pathlib import Path
-from typing import Any, NoReturn, TypeVar
+from typing import Any, NoReturn
 
 from marconi_core.errors import MarconiError
-
-Model = TypeVar("Model")
 
 
 def main(arguments: Sequence[str] | None = None) -> int:
@@ -224,17 +222,10 @@ def _random_weights(options: argparse.Namespace) -> None:
     write_random_weights(source, options.folder, options.seed)
 
 
-def _checked(model: type[Model], given: Mapping[str, Any]) -> Model:  # of pydantic
-    """Return a plan of what was given; a mistake is a ServingError."""
-    from pydantic import ValidationError
-
-    from marconi_core.serving.errors import ServingError
-    from marconi_core.serving.fields import problems
-
-    try:
-        return model(**{key: value for key, value in given.items() if value is not None})
-    except ValidationError as error:
-        raise ServingError(problems(error, model.__name__.lower(), model.model_fields)) from None  # type: ignore[attr-defined]
+def _given(options: argparse.Namespace, names: Iterable[str]) -> dict[str, Any]:
+    """Return those of some options that were given."""
+    values = {name: getattr(options, name) for name in names}
+    return {name: value for name, value in values.items() if value is not None}
 
 
 def _running(options: argparse.Namespace, fixed: Mapping[str, Any] = {}):  # type: ignore[no-untyped-def]
@@ -283,9 +274,9 @@ def _checklist(server, runtime, output: Path) -> int:  # type: ignore[no-untyped
 def _parity(options: argparse.Namespace) -> int:
     """One request at a time, which is what the simulator predicts exactly."""
     from marconi_core.serving.errors import ServingError
+    from marconi_core.serving.measurement import record
     from marconi_core.serving.parity import compare, differing, predicted_server, server_fields
     from marconi_core.serving.provenance import provenance
-    from marconi_core.serving.recording import record
     from marconi_core.sim.server import PoolSizes
     from marconi_core.traces.trace import Trace
 
@@ -315,8 +306,7 @@ def _replay(options: argparse.Namespace) -> None:
     from marconi_core.serving.errors import ReplayError
     from marconi_core.traces.trace import Trace
 
-    given = {name: getattr(options, name) for name in ReplayOptions.model_fields}
-    how = ReplayOptions.of({name: value for name, value in given.items() if value is not None})
+    how = ReplayOptions.of(_given(options, ReplayOptions.model_fields))
     spec = _spec(options, how.server_fields)
     traces = {path: Trace.load(path) for path in options.trace}
     server = {"spec": spec.model_dump(), "clock": VIRTUAL if options.virtual else REAL}
@@ -392,10 +382,10 @@ def _replay_live(options, spec, how, pending) -> None:  # type: ignore[no-untype
 def _bench(options: argparse.Namespace) -> None:
     from marconi_core.files import write_json
     from marconi_core.serving.bench import Load, bench_serving
+    from marconi_core.serving.fields import checked
     from marconi_core.serving.provenance import provenance
 
-    given = {"groups": options.groups, "prompts": options.prompts}
-    load = _checked(Load, given)
+    load = checked(Load, _given(options, ("groups", "prompts")), "load")
     runtime, starting = _running(options)
     with starting as server:
         report = options.output.with_suffix(".sglang.jsonl")
@@ -407,14 +397,14 @@ def _bench(options: argparse.Namespace) -> None:
 
 def _outputs(options: argparse.Namespace) -> int:
     from marconi_core.serving.errors import ServingError
+    from marconi_core.serving.fields import checked
+    from marconi_core.serving.measurement import record
     from marconi_core.serving.outputs import Plan, compare, table, wrong
     from marconi_core.serving.provenance import provenance
-    from marconi_core.serving.recording import record
 
     if _spec(options).server == "simulated":
         raise ServingError("outputs: a simulated server computes none; leave out server=simulated")
-    given = {"families": options.families, "in_flight": options.in_flight}
-    plan = _checked(Plan, given)
+    plan = checked(Plan, _given(options, ("families", "in_flight")), "plan")
     runtime, starting = _running(options)
     with starting as server:
         described = {**provenance(server, runtime), "plan": plan.model_dump()}
@@ -427,13 +417,13 @@ def _outputs(options: argparse.Namespace) -> int:
 
 
 def _ttft(options: argparse.Namespace) -> int:
+    from marconi_core.serving.fields import checked
+    from marconi_core.serving.measurement import record
     from marconi_core.serving.provenance import provenance
-    from marconi_core.serving.recording import record
     from marconi_core.serving.spec import VARIANTS
     from marconi_core.serving.ttft import Plan, measure, summarize, table
 
-    given = {name: getattr(options, name) for name in ("rounds", "lengths", "others")}
-    plan = _checked(Plan, given)
+    plan = checked(Plan, _given(options, ("rounds", "lengths", "others")), "plan")
     variant, failed = options.variant, 0
     runtime, starting = _running(options)
     with starting as server:

@@ -1,10 +1,30 @@
-"""What is wrong with the fields of a description, in one line."""
+"""Descriptions checked: what is wrong with their fields, in one line."""
 
 import difflib
-from collections.abc import Iterable, Iterator
+from collections.abc import Iterable, Iterator, Mapping
+from typing import Any, TypeVar
 
-from pydantic import ValidationError
+from pydantic import BaseModel, ValidationError
 from pydantic_core import ErrorDetails
+
+from marconi_core.serving.errors import ServingError
+
+Model = TypeVar("Model", bound=BaseModel)
+
+
+def checked(
+    model: type[Model], fields: Mapping[str, Any], what: str, error: type[Exception] = ServingError
+) -> Model:
+    """Return a description of these fields.
+
+    Args:
+        what: is named where there is no field.
+        error: is raised, with one line that names every wrong or unknown field.
+    """
+    try:
+        return model.model_validate(dict(fields))
+    except ValidationError as wrong:
+        raise error(problems(wrong, what, model.model_fields)) from None
 
 
 def problems(error: ValidationError, what: str, known: Iterable[str]) -> str:

@@ -153,9 +153,8 @@ def running(
     """Start a server, wait until it is healthy, yield it, stop it.
 
     It has its GPUs to itself: the first visible ones that are free (see `lease`; a simulated one needs
-    none). When the block is left, by an
-    exception or Ctrl-C too, the server and all its processes are gone; if this process is killed they
-    end by themselves.
+    none). When the block is left, by an exception or Ctrl-C too, the server and all its processes are gone;
+    if this process is killed they end by themselves.
 
     Args:
         spec: the server.

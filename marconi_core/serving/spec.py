@@ -15,7 +15,6 @@ from pydantic import (
     Field,
     NonNegativeFloat,
     PositiveInt,
-    ValidationError,
     field_validator,
     model_validator,
 )
@@ -23,7 +22,7 @@ from pydantic import (
 import marconi_core
 from marconi_core.assets import resource
 from marconi_core.serving.errors import ServingError
-from marconi_core.serving.fields import problems
+from marconi_core.serving.fields import checked
 from marconi_core.serving.weights import are_random
 
 CHECKOUT = Path(marconi_core.__file__).parents[1]
@@ -227,10 +226,7 @@ class ServerSpec(BaseModel):
         Raises:
             ServingError: names every wrong or unknown field.
         """
-        try:
-            return cls.model_validate(dict(fields))
-        except ValidationError as error:
-            raise ServingError(problems(error, "server", cls.model_fields)) from None
+        return checked(cls, fields, "server")
 
     @property
     def tuned(self) -> bool:

@@ -13,8 +13,8 @@ from marconi_core.serving.__main__ import main
 from marconi_core.serving.busy import decoding
 from marconi_core.serving.client import Client, Reply
 from marconi_core.serving.errors import ServingError
+from marconi_core.serving.measurement import write_as_they_come
 from marconi_core.serving.memory import pool_memory
-from marconi_core.serving.recording import write_as_they_come
 from marconi_core.serving.ttft import Plan, Row, measure, summarize, table
 from marconi_core.sim.server import PoolSizes, ServerSimulator
 from marconi_core.sim.server.batching import BatchingServer
